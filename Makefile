@@ -1,0 +1,42 @@
+# Needs Python >= 3.11 and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)  ## pre-train a small ViT on drawn scenes in a few minutes, on a CPU
+	$(BIN)/python -m conmim_lightning.train experiment=quickstart
+
+test: $(READY)  ## all tests that this machine can run
+	$(BIN)/python -m pytest -m 'not gpu'
+
+check: $(READY)  ## formatting, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -m 'not gpu and not slow and not ddp'
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+gpu:  ## GPU tests and a first timing of the step, with the Python that PYTHON names (default: .venv if it is there)
+	$(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) -m conmim_lightning.gpu_check
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+
+.PHONY: help setup demo test check format gpu clean

@@ -1,0 +1,70 @@
+"""What data hands to tasks: the only names that both sides know.
+
+Shapes: B images, C channels, H x W pixels, V = 2 views (student, teacher), P perturbation parameters, h x w patches.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PretrainBatch(NamedTuple):
+    """Unlabelled crops with everything that was drawn for them.
+
+    Attributes:
+        crop: (B, C, H, W) uint8, the flipped and resized crop that both views share.
+        perturbation: (B, V, P) float32, a row per view as drawn by ``perturbation.draw``.
+        mask: (B, h, w) bool, True where the student must not see the patch.
+        index: (B,) int64, number of the sample that the sampler asked for.
+        read_index: (B,) int64, number of the sample that was read instead; differs where a file is broken.
+    """
+
+    crop: Tensor
+    perturbation: Tensor
+    mask: Tensor
+    index: Tensor
+    read_index: Tensor
+
+
+class PretrainViews(NamedTuple):
+    """What a training step consumes: the batch after the perturbation on the training device.
+
+    Attributes:
+        student_view: (B, C, H, W) float, normalised.
+        teacher_view: (B, C, H, W) float, normalised, the same geometry.
+        mask: (B, h, w) bool, True = hidden from the student.
+        index: (B,) int64.
+    """
+
+    student_view: Tensor
+    teacher_view: Tensor
+    mask: Tensor
+    index: Tensor
+
+
+class LabelledBatch(NamedTuple):
+    """Images with one class each.
+
+    Attributes:
+        image: (B, C, H, W) uint8.
+        label: (B,) int64, 0-based class.
+        index: (B,) int64, number of the sample in its source.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class SegmentationBatch(NamedTuple):
+    """Images with a class for each pixel.
+
+    Attributes:
+        image: (B, C, H, W) uint8.
+        class_map: (B, H, W) uint8; 0 means background or unlabelled, classes count from 1 (ADE20K's convention).
+        index: (B,) int64, number of the sample in its source.
+    """
+
+    image: Tensor
+    class_map: Tensor
+    index: Tensor

@@ -1,0 +1,1 @@
+"""Plots, files, gauges: what accompanies a run without changing it."""

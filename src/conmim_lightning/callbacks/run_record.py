@@ -1,0 +1,33 @@
+"""What a run was: its configuration, command line, versions and commit, beside it and in its checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class RunRecord(Callback):
+    """Keeps the record under "run" in every checkpoint and as ``run.yaml`` in the run's folder.
+
+    Args:
+        record: plain dictionaries, lists, strings and numbers.
+        dirpath: folder of the run.
+    """
+
+    def __init__(self, record: dict[str, Any], dirpath: str) -> None:
+        self.record = record
+        self.dirpath = Path(dirpath)
+
+    @rank_zero_only
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file and hand the configuration to the loggers."""
+        self.dirpath.mkdir(parents=True, exist_ok=True)
+        (self.dirpath / "run.yaml").write_text(yaml.safe_dump(self.record, sort_keys=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.record)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the record."""
+        checkpoint["run"] = self.record

@@ -1,0 +1,154 @@
+"""Drawing: curves of a run, and for a few images what student and teacher see."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from conmim_lightning.batches import PretrainBatch
+from conmim_lightning.callbacks.online_probe import OnlineProbe
+
+History = list[dict[str, float]]
+
+
+class Panel(NamedTuple):
+    """What is shown of one image.
+
+    Attributes:
+        student_view: (H, W, 3) in [0, 1], hidden patches greyed out.
+        mask: (h, w) bool.
+        teacher_view: (H, W, 3) in [0, 1].
+        query: row and column of the hidden patch whose query is shown.
+        similarity: (h, w) cosine of that query with every key.
+        object_map: (h, w) chance of an object by the dense probe, or None.
+    """
+
+    student_view: Tensor
+    mask: Tensor
+    teacher_view: Tensor
+    query: tuple[int, int]
+    similarity: Tensor
+    object_map: Tensor | None
+
+
+def look_at(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) -> list[Panel]:
+    """Views, similarity maps and probe maps of a batch, by the trained model in its training mode.
+
+    Args:
+        pl_module: the pre-training task.
+        batch: held-out crops.
+        probe: for the dense probe's map, if it has one.
+    """
+    batch = PretrainBatch(*(field.to(pl_module.device) for field in batch))
+    student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
+    model = pl_module.model
+    queries = F.normalize(model.student(student_view, batch.mask).float(), dim=-1)
+    keys = F.normalize(model.teach(teacher_view).float(), dim=-1)
+    similarity = queries @ keys.transpose(1, 2)  # (B, N, N)
+    object_map = None
+    if probe is not None and probe.dense is not None:
+        tokens = model.teacher_encoder.patch_tokens(student_view, probe.block)
+        object_map = probe.dense.object_chance(tokens).cpu()
+    panels = []
+    for i, mask in enumerate(batch.mask.cpu()):
+        hidden = mask.flatten().nonzero().squeeze(1)
+        chosen = int(hidden[len(hidden) // 2])
+        panels.append(
+            Panel(
+                student_view=_picture(pl_module, student_view[i], mask),
+                mask=mask,
+                teacher_view=_picture(pl_module, teacher_view[i], None),
+                query=divmod(chosen, mask.shape[1]),
+                similarity=similarity[i, chosen].view_as(mask).cpu(),
+                object_map=None if object_map is None else object_map[i].view_as(mask),
+            )
+        )
+    return panels
+
+
+def _picture(pl_module: Any, view: Tensor, mask: Tensor | None) -> Tensor:
+    perturbation = pl_module.perturbation
+    image = ((view * perturbation.std[0] + perturbation.mean[0]) / 255).clamp(0, 1).cpu()
+    if mask is not None:
+        hidden = F.interpolate(mask[None, None].float(), size=image.shape[1:])[0]
+        image = image * (1 - hidden) + 0.5 * hidden
+    return image[:3].expand(3, -1, -1).permute(1, 2, 0)
+
+
+def draw_report(path: Path, curves: History, probes: History, panels: list[Panel]) -> None:
+    """Write the picture.
+
+    Args:
+        path: PNG to write.
+        curves: figures of the pretext task by step.
+        probes: figures of the features by step; the first entry holds the baselines.
+        panels: images to show, a row each.
+    """
+    names = ("dense_auroc_object", "dense_auroc_border", "dense_auroc_class", "knn_top1")
+    probed = [name for name in names if probes and f"val/{name}" in probes[0]]
+    columns = 6
+    plots = 2 + len(probed)
+    rows = math.ceil(plots / 3) + len(panels)
+    figure = Figure(figsize=(15, 2.6 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, columns)
+    axes = [figure.add_subplot(grid[i // 3, 2 * (i % 3) : 2 * (i % 3) + 2]) for i in range(plots)]
+    _draw_curves(axes[0], curves, {"train/loss": "loss (nats)"})
+    _draw_curves(
+        axes[1],
+        curves,
+        {"train/retrieval_top1": "retrieval top-1", "train/position_only_top1": "of it, with position alone"},
+    )
+    for axis, name in zip(axes[2:], probed, strict=True):
+        _draw_probe(axis, probes, name)
+    for row, panel in enumerate(panels, start=rows - len(panels)):
+        cells = [figure.add_subplot(grid[row, column]) for column in range(columns)]
+        _draw_panel(cells, panel, titled=row == rows - len(panels))
+    figure.savefig(path, dpi=80)
+
+
+def _draw_curves(axis: Axes, curves: History, names: dict[str, str]) -> None:
+    for key, label in names.items():
+        points = [(entry["step"], entry[key]) for entry in curves if key in entry]
+        axis.plot(*zip(*points, strict=True) if points else ((), ()), label=label)
+    axis.set_xlabel("step")
+    axis.legend()
+
+
+def _draw_probe(axis: Axes, probes: History, name: str) -> None:
+    key = f"val/{name}"
+    points = [(entry["step"], 100 * entry[key]) for entry in probes if key in entry]
+    axis.plot(*zip(*points, strict=True), marker="o", label="teacher")
+    for suffix, label, style in (("_start", "weights at the start", "--"), ("_pixels", "raw pixels", ":")):
+        axis.axhline(100 * probes[0].get(key + suffix, math.nan), linestyle=style, color="grey", label=label)
+    axis.set_title(name.replace("_", " ") + " (%)")
+    axis.set_xlabel("step")
+    axis.legend()
+
+
+def _draw_panel(cells: list[Axes], panel: Panel, *, titled: bool) -> None:
+    titles = ("student view", "mask", "teacher view", "similarity of □ to keys", "key positions", "object by probe")
+    row, column = panel.query
+    best = torch.zeros_like(panel.similarity)
+    best.view(-1)[panel.similarity.view(-1).topk(5).indices] = 1
+    pictures: list[tuple[Tensor | None, str]] = [
+        (panel.student_view, "gray"),
+        (panel.mask, "gray"),
+        (panel.teacher_view, "gray"),
+        (panel.similarity, "viridis"),
+        (best, "gray"),
+        (panel.object_map, "magma"),
+    ]
+    for cell, title, (picture, colours) in zip(cells, titles, pictures, strict=True):
+        cell.set_axis_off()
+        if picture is None:
+            continue
+        cell.imshow(picture.numpy(), cmap=colours)
+        if titled:
+            cell.set_title(title, fontsize=10)
+    for cell in (cells[3], cells[4]):
+        cell.plot(column, row, marker="s", markersize=9, markerfacecolor="none", markeredgecolor="red")

@@ -1,0 +1,183 @@
+"""Composition of configurations and their check before anything slow starts."""
+
+import inspect
+import netrc
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf").resolve())
+"""Folder of the configuration groups."""
+
+_KNOWN = (
+    "seed",
+    "resume",
+    "data",
+    "masking",
+    "perturbation",
+    "backbone",
+    "task",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+)
+_PLAIN_GROUPS = {
+    "schedule": (
+        "epochs",
+        "warmup_epochs",
+        "min_lr",
+        "momentum_start",
+        "momentum_end",
+        "clip_norm",
+        "accumulate",
+        "lr_scaling",
+        "reference_batch",
+    ),
+    "paths": ("root_dir", "data_dir", "run_dir"),
+}
+"""Keys of the groups that name no target and so have no signature to be checked against."""
+
+_HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+class ConfigError(ValueError):
+    """Faults of a configuration, all of them, a line each."""
+
+
+def divide(whole: int, part: int, what: str) -> int:
+    """``whole / part`` for configurations; ValueError where it does not divide."""
+    if part < 1 or whole % part:
+        raise ValueError(f"{what}: {whole} is not divisible by {part}")
+    return whole // part
+
+
+def precision() -> str:
+    """bf16-mixed where the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), else 32-true."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16-mixed" if native() else "32-true"
+
+
+def without_credential(variable: str, host: str) -> bool:
+    """Whether neither the environment variable is set nor the netrc file knows the host."""
+    if os.environ.get(variable):
+        return False
+    try:
+        return netrc.netrc().authenticators(host) is None
+    except (OSError, netrc.NetrcParseError):
+        return True
+
+
+def register_resolvers() -> None:
+    """Make ``${divide:a,b,what}``, ``${precision:}`` and ``${without_credential:VARIABLE,host}`` known."""
+    for resolver in (divide, precision, without_credential):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Check a composed configuration against the signatures of what it names.
+
+    Returns:
+        The configuration as plain dictionaries, with every interpolation resolved.
+
+    Raises:
+        ConfigError: an unknown top-level group, a value that is missing ("???") or does not resolve, a target that
+            cannot be imported, an argument that the target does not take or one that it lacks; all faults at once.
+    """
+    faults = [f"{key}: unknown; top-level keys are {', '.join(_KNOWN)}" for key in map(str, cfg) if key not in _KNOWN]
+    for group, keys in _PLAIN_GROUPS.items():
+        unknown = [key for key in cfg.get(group) or () if key not in keys]
+        faults += [f"{group}.{key}: unknown; {group} has {', '.join(keys)}" for key in unknown]
+    faults += list(_unresolved(cfg, ""))
+    if faults:
+        raise ConfigError(_listed(faults))
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    faults = [fault for name, node in _targets(plain, "") for fault in _signature_faults(name, node)]
+    if faults:
+        raise ConfigError(_listed(faults))
+    return plain  # type: ignore[return-value]
+
+
+def _listed(faults: list[str]) -> str:
+    return f"{len(faults)} fault(s) in the configuration:\n" + "\n".join(f"  {fault}" for fault in faults)
+
+
+def _unresolved(node: Any, name: str) -> Iterator[str]:
+    """Values that are missing or whose interpolation fails."""
+    keys = range(len(node)) if OmegaConf.is_list(node) else list(node)
+    for key in keys:
+        where = f"{name}.{key}" if name else str(key)
+        if OmegaConf.is_missing(node, key):
+            yield f"{where}: missing; give it a value, such as {where}=..."
+            continue
+        try:
+            value = node[key]
+        except (OmegaConfBaseException, ValueError) as error:
+            yield f"{where}: {str(error).splitlines()[0]}"
+            continue
+        if OmegaConf.is_config(value):
+            yield from _unresolved(value, where)
+
+
+def _targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dictionary with a ``_target_``, with its place."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield name, node
+        for key, value in node.items():
+            yield from _targets(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _targets(value, f"{name}.{number}")
+
+
+def _signature_faults(name: str, node: dict[str, Any]) -> Iterator[str]:
+    """What the target's signature says against the given arguments."""
+    try:
+        parameters = inspect.signature(_locate(node["_target_"])).parameters
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        yield f"{name}._target_: {node['_target_']!r} cannot be used: {error}"
+        return
+    given = [key for key in node if key not in _HYDRA_KEYS]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in given:
+            if key not in parameters:
+                yield f"{name}.{key}: {node['_target_']} takes no such argument; it takes {', '.join(parameters)}"
+    if node.get("_partial_"):
+        return
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if required and key not in given:
+            yield f"{name}.{key}: missing; {node['_target_']} needs it"
+
+
+def _locate(target: str) -> Any:
+    """The object that a dotted path names."""
+    parts = target.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError as error:
+            if error.name and not target.startswith(error.name):
+                raise
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return found
+    raise ImportError(f"no module {parts[0]!r}")

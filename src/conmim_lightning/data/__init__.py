@@ -1,0 +1,1 @@
+"""Sources, decoding, sampling and the LightningDataModules (in ``modules``)."""

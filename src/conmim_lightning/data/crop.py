@@ -1,0 +1,66 @@
+"""The geometry that both views share, and the fixed geometry of evaluation."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Generator
+
+_ATTEMPTS = 10
+
+
+class RandomResizedCrop:
+    """Flip with probability 1/2 and resize a random part, bicubic, as torchvision's transform of that name does.
+
+    Args:
+        size: side of the result in pixels.
+        scale: smallest and largest share of the image's area; 0 < smallest <= largest <= 1.
+        ratio: smallest and largest ratio of width to height.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self, size: int, *, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"crop size must be a positive number of pixels, got {size}")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"crop scale must be [smallest, largest] in (0, 1], got {list(scale)}")
+        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"crop ratio must be [smallest, largest] with 0 < smallest <= largest, got {list(ratio)}")
+        self.size = size
+        self.scale = tuple(scale)
+        self.log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
+
+    def __call__(self, image: Image.Image, generator: Generator) -> Image.Image:
+        """Crop drawn from the generator, ``size`` x ``size`` pixels."""
+        box = self.box(image.width, image.height, generator)
+        crop = image.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        if torch.rand(1, generator=generator).item() < 0.5:
+            return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return crop
+
+    def box(self, width: int, height: int, generator: Generator) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of a random part; the largest allowed central part if ten draws do not fit."""
+        draws = torch.rand(_ATTEMPTS, 4, generator=generator).tolist()  # all at once: a fixed number for every image
+        for area_draw, ratio_draw, left_draw, top_draw in draws:
+            area = width * height * (self.scale[0] + area_draw * (self.scale[1] - self.scale[0]))
+            aspect = math.exp(self.log_ratio[0] + ratio_draw * (self.log_ratio[1] - self.log_ratio[0]))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                left, top = int(left_draw * (width - w + 1)), int(top_draw * (height - h + 1))
+                return left, top, left + w, top + h
+        aspect = min(max(width / height, math.exp(self.log_ratio[0])), math.exp(self.log_ratio[1]))
+        w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+        left, top = (width - w) // 2, (height - h) // 2
+        return left, top, left + w, top + h
+
+
+def centre_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """The largest central square, resized to ``size`` x ``size`` pixels."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((size, size), resample, box=(left, top, left + side, top + side))

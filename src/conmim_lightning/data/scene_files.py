@@ -1,0 +1,132 @@
+"""Writing drawn scenes as files, in the layouts that the real loaders read.
+
+``folders/{train,val}/<class>/x.jpg``: the class is that of the largest object.
+``ade20k/{images,annotations}/{training,validation}/x.{jpg,png}``: image and class map, 0 = background.
+``coco/{train,val}/x.jpg`` with ``coco/annotations/instances_{train,val}.json``: boxes and run-length instance masks.
+The three layouts share the image files by hard links where the disk allows it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.scenes import SHAPES, Scene, draw_scene
+
+_PARTS = {"train": "training", "val": "validation"}
+_LAYOUTS = ("folders", "ade20k", "coco")
+_DONE = "scenes.json"
+_MIN_PARALLEL = 256  # fewer scenes are drawn sooner than processes start
+
+
+def write_scenes(root: str | os.PathLike[str], *, train: int, val: int, size: int, seed: int) -> None:
+    """Write a collection unless the folder holds the very same one.
+
+    Args:
+        root: folder to make.
+        train: number of training scenes, >= 1.
+        val: number of validation scenes, >= 1; they are other scenes than the training ones.
+        size: side in pixels, >= 32.
+        seed: of the collection.
+
+    Raises:
+        ValueError: an argument is out of range, or the folder holds something else.
+    """
+    root = Path(root)
+    if train < 1 or val < 1:
+        raise ValueError(f"scenes need at least one training and one validation image, got {train} and {val}")
+    draw_scene(seed, 0, size)  # refuses a bad size or seed before anything is written
+    wanted = {"train": train, "val": val, "size": size, "seed": seed, "classes": list(SHAPES)}
+    done = root / _DONE
+    if done.is_file():
+        found = json.loads(done.read_text())
+        if found == wanted:
+            return
+        raise ValueError(f"{str(root)!r} holds other scenes: {found}; choose another folder or remove that one")
+    if root.exists() and any(path.name not in _LAYOUTS for path in root.iterdir()):
+        raise ValueError(f"{str(root)!r} holds files that are not scenes; choose another folder for data.root")
+    for part, count in (("train", train), ("val", val)):
+        first = 0 if part == "train" else train
+        _write_part(root, part, range(first, first + count), size, seed)
+    done.write_text(json.dumps(wanted, indent=1))
+
+
+def _write_part(root: Path, part: str, indices: range, size: int, seed: int) -> None:
+    write = partial(_write_scene, root=root, part=part, size=size, seed=seed)
+    bar = partial(tqdm, total=len(indices), desc=f"drawing {part} scenes", unit="img", leave=False)
+    if len(indices) < _MIN_PARALLEL or available_cores() == 1:
+        entries = list(bar(map(write, indices)))
+    else:
+        with ProcessPoolExecutor(available_cores(), mp_context=get_context("spawn")) as pool:
+            entries = list(bar(cast(Iterable[dict[str, Any]], pool.map(write, indices, chunksize=32))))
+    categories = [{"id": number, "name": name} for number, name in enumerate(SHAPES, start=1)]
+    annotations = [note for entry in entries for note in entry.pop("annotations")]
+    for number, note in enumerate(annotations, start=1):
+        note["id"] = number
+    target = root / "coco" / "annotations" / f"instances_{part}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"images": entries, "annotations": annotations, "categories": categories}))
+
+
+def _write_scene(index: int, *, root: Path, part: str, size: int, seed: int) -> dict[str, Any]:
+    """Write one scene in all layouts; returns its COCO image entry, with its annotations."""
+    scene = draw_scene(seed, index, size)
+    name = f"scene_{index:07d}"
+    with BytesIO() as buffer:
+        Image.fromarray(scene.image).save(buffer, "JPEG", quality=92, subsampling=0)
+        jpeg = buffer.getvalue()
+    original = root / "folders" / part / SHAPES[scene.label] / f"{name}.jpg"
+    original.parent.mkdir(parents=True, exist_ok=True)
+    original.write_bytes(jpeg)
+    for copy in (root / "ade20k" / "images" / _PARTS[part], root / "coco" / part):
+        copy.mkdir(parents=True, exist_ok=True)
+        _link(original, copy / original.name)
+    class_map = root / "ade20k" / "annotations" / _PARTS[part] / f"{name}.png"
+    class_map.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.class_map).save(class_map)
+    image_id = index + 1
+    entry = {"id": image_id, "file_name": original.name, "width": size, "height": size}
+    return entry | {"annotations": list(_coco_annotations(scene, image_id))}
+
+
+def _link(original: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(original, copy)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(original, copy)
+
+
+def _coco_annotations(scene: Scene, image_id: int) -> Iterable[dict[str, Any]]:
+    for scene_object in scene.objects:
+        rows, columns = np.nonzero(scene_object.mask)
+        left, top = int(columns.min()), int(rows.min())
+        yield {
+            "image_id": image_id,
+            "category_id": scene_object.label + 1,
+            "iscrowd": 0,
+            "area": int(scene_object.mask.sum()),
+            "bbox": [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1],
+            "segmentation": {"size": list(scene_object.mask.shape), "counts": run_lengths(scene_object.mask)},
+        }
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """COCO's uncompressed run lengths: of zeros, of ones, of zeros, ... down the columns."""
+    flat = mask.flatten(order="F").astype(np.int8)
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    edges = np.concatenate([[0], changes, [len(flat)]])
+    counts = np.diff(edges).tolist()
+    return [0, *counts] if flat[0] else counts

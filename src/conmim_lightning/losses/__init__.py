@@ -1,0 +1,1 @@
+"""Training objectives; they know neither models nor masking rules."""

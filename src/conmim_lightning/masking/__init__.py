@@ -1,0 +1,1 @@
+"""Rules that choose which patches the student must not see; they know no image."""

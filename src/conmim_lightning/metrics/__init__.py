@@ -1,0 +1,1 @@
+"""What the features are worth, and how the pretext task stands."""

@@ -1,0 +1,64 @@
+"""Weighted nearest neighbours on frozen features (Wu et al. 2018, as DINO uses it)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+
+class KNNAccuracy(Metric):
+    """Top-1 and top-5 accuracy of k nearest neighbours by cosine, votes weighted by exp(cosine / temperature).
+
+    Exact, in chunks of queries; the same for any order of the updates but for ties. Shapes: B images, D width.
+
+    Args:
+        num_neighbors: k, >= 1; all reference samples vote if there are fewer.
+        temperature: > 0; 0.07 in the sources.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *, num_neighbors: int = 20, temperature: float = 0.07) -> None:
+        super().__init__()
+        if num_neighbors < 1 or temperature <= 0:
+            raise ValueError(f"k-NN needs num_neighbors >= 1 and temperature > 0, got {num_neighbors}, {temperature}")
+        self.num_neighbors = num_neighbors
+        self.temperature = temperature
+        for role in ("reference", "query"):
+            self.add_state(f"{role}_features", [], dist_reduce_fx="cat")
+            self.add_state(f"{role}_labels", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, labels: Tensor, *, reference: bool) -> None:
+        """Add samples.
+
+        Args:
+            features: (B, D), of any length.
+            labels: (B,) int64, 0-based.
+            reference: True for neighbours, False for samples to classify.
+        """
+        role = "reference" if reference else "query"
+        getattr(self, f"{role}_features").append(F.normalize(features.float(), dim=1))
+        getattr(self, f"{role}_labels").append(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracies "top1" and "top5", 0 to 1."""
+        bank, bank_labels = self._all("reference_features"), self._all("reference_labels")
+        queries, labels = self._all("query_features"), self._all("query_labels")
+        num_classes = int(torch.maximum(bank_labels.max(), labels.max())) + 1
+        k = min(self.num_neighbors, len(bank))
+        hits = torch.zeros(2, device=queries.device)
+        for part, part_labels in zip(queries.split(1024), labels.split(1024), strict=True):
+            cosine, neighbor = (part @ bank.T).topk(k)
+            votes = torch.zeros(len(part), num_classes, device=part.device)
+            votes.scatter_add_(1, bank_labels[neighbor], (cosine / self.temperature).exp())
+            ranked = votes.topk(min(5, num_classes)).indices == part_labels[:, None]
+            hits += torch.stack([ranked[:, 0].sum(), ranked.any(1).sum()])
+        top1, top5 = hits / len(queries)
+        return {"top1": top1, "top5": top5}
+
+    def _all(self, name: str) -> Tensor:
+        value = getattr(self, name)
+        return torch.cat(value) if isinstance(value, list) else value

@@ -1,0 +1,146 @@
+"""A timm vision Transformer with a mask token (ConMIM, arXiv 2205.09616; masking as in BEiT, arXiv 2106.08254)."""
+
+import math
+from typing import cast
+
+import torch
+from timm.models.beit import Beit
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+Backbone = Beit | VisionTransformer | Eva
+
+_INIT_STD = 0.02
+
+
+class Encoder(nn.Module):
+    """Replaces the patch embeddings of hidden patches by one learned token and encodes all tokens.
+
+    Shapes: B images, C channels, H x W pixels, h x w patches, N = h * w, T = prefix tokens + N, D width.
+
+    Args:
+        backbone: timm ``Beit`` (the method: shared relative position bias), ``VisionTransformer`` (absolute positions)
+            or ``Eva`` (rotary positions), without classifier (num_classes=0) and with its final norm
+            (global_pool="token"). Its weights are initialised anew as in the official code.
+        locality: of a shared table of relative positions at the start: the attention logit of the first head falls by
+            this much a patch of distance, of the following heads by less, down to 0 for the last (as ALiBi does for
+            text, arXiv 2108.12409). 0, as in the official code, starts without any notion of place, which short runs
+            spend most of their steps to learn.
+
+    Raises:
+        ValueError: the backbone is of another family, has a classifier, lacks the final norm, or locality is negative
+            or asked of a backbone without a shared table.
+    """
+
+    def __init__(self, backbone: Backbone, *, locality: float = 0.0) -> None:
+        super().__init__()
+        if not isinstance(backbone, Beit | VisionTransformer | Eva):
+            raise ValueError(f"backbone must be a timm Beit, VisionTransformer or Eva, got {type(backbone).__name__}")
+        if backbone.num_classes or isinstance(backbone.norm, nn.Identity):
+            raise ValueError("backbone must be made with num_classes=0 and global_pool='token'")
+        self.backbone = backbone
+        if locality < 0 or (locality and getattr(backbone, "rel_pos_bias", None) is None):
+            raise ValueError(
+                f"locality must be >= 0, and 0 without a shared table of relative positions; got {locality}"
+            )
+        self.embed_dim = backbone.embed_dim
+        self.num_prefix_tokens = backbone.num_prefix_tokens
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dim))
+        self._initialize()
+        if locality:
+            self._start_local(locality)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Patches along height and width."""
+        return cast(tuple[int, int], self.backbone.patch_embed.grid_size)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode images.
+
+        Args:
+            images: (B, C, H, W) normalised.
+            mask: (B, h, w) bool, True = hidden; None hides nothing.
+
+        Returns:
+            (B, T, D) tokens after the final norm, prefix tokens first.
+        """
+        patches = self.backbone.patch_embed(images).flatten(1, -2)  # (B, N, D)
+        if mask is not None:
+            patches = torch.where(mask.flatten(1)[..., None], self.mask_token.to(patches.dtype), patches)
+        return self.backbone.norm(self._blocks(patches))
+
+    def patch_tokens(self, images: Tensor, block: int | None = None) -> Tensor:
+        """Features of whole images for probes and maps.
+
+        Args:
+            images: (B, C, H, W) normalised.
+            block: read after this block, 0 to depth - 1, before any norm; None reads after the final norm.
+
+        Returns:
+            (B, N, D) patch tokens, without the prefix tokens.
+        """
+        patches = self.backbone.patch_embed(images).flatten(1, -2)
+        tokens = self._blocks(patches, last=block)
+        if block is None:
+            tokens = self.backbone.norm(tokens)
+        return tokens[:, self.num_prefix_tokens :]
+
+    def _blocks(self, patches: Tensor, last: int | None = None) -> Tensor:
+        """Positions, prefix tokens and blocks up to ``last``; (B, N, D) -> (B, T, D)."""
+        backbone = self.backbone
+        blocks = list(backbone.blocks)[: None if last is None else last + 1]
+        if isinstance(backbone, Beit):
+            tokens = torch.cat([backbone.cls_token.expand(len(patches), -1, -1), patches], 1)
+            if backbone.pos_embed is not None:
+                tokens = tokens + backbone.pos_embed
+            bias = backbone.rel_pos_bias() if backbone.rel_pos_bias is not None else None
+            for block in blocks:
+                tokens = block(tokens, shared_rel_pos_bias=bias)
+            return tokens
+        if isinstance(backbone, Eva):
+            tokens, rope = backbone._pos_embed(patches)
+            tokens = backbone.norm_pre(tokens)
+            for block in blocks:
+                tokens = block(tokens, rope=rope)
+            return tokens
+        tokens = backbone.norm_pre(backbone._pos_embed(patches))
+        for block in blocks:
+            tokens = block(tokens)
+        return tokens
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """official: normal of spread .02 cut at one spread, residual outputs divided by sqrt(2 * layer)."""
+        self.apply(init_weights)
+        for name in ("cls_token", "pos_embed", "reg_token"):
+            parameter = getattr(self.backbone, name, None)
+            if isinstance(parameter, nn.Parameter):
+                cut_normal_(parameter)
+        cut_normal_(self.mask_token)
+        for layer, block in enumerate(self.backbone.blocks, start=1):
+            for name in ("attn.proj.weight", "mlp.fc2.weight"):
+                block.get_parameter(name).div_(math.sqrt(2 * layer))
+
+    @torch.no_grad()
+    def _start_local(self, locality: float) -> None:
+        rows, columns = self.grid_size
+        table = self.backbone.get_parameter("rel_pos_bias.relative_position_bias_table")  # (offsets + 3, heads)
+        offset_y = torch.arange(1 - rows, rows)[:, None]
+        offset_x = torch.arange(1 - columns, columns)[None, :]
+        distance = torch.sqrt(offset_y**2 + offset_x**2).flatten()
+        table[: len(distance)] = -locality * distance[:, None] * torch.linspace(1, 0, table.shape[1])
+
+
+def cut_normal_(tensor: Tensor) -> None:
+    """official: normal of spread .02, cut at one spread on each side (timm's default cuts at 2.0, that is, never)."""
+    nn.init.trunc_normal_(tensor, std=_INIT_STD, a=-_INIT_STD, b=_INIT_STD)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Cut normal for linear and convolution weights, zero for their biases; for ``Module.apply``."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        cut_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

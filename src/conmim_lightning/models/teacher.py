@@ -1,0 +1,50 @@
+"""The teacher: a moving average of the student (ConMIM, arXiv 2205.09616)."""
+
+import copy
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Teacher(nn.Module):
+    """A copy of the student's branch whose parameters follow the student's and which never sees a gradient.
+
+    Args:
+        branch: student branch to copy.
+    """
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = copy.deepcopy(branch).requires_grad_(False)
+        self.train()
+
+    @torch.no_grad()
+    def forward(self, view: Tensor) -> Tensor:
+        """(B, C, H, W) whole view -> (B, N, C) keys of all patches."""
+        return self.branch(view)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, momentum: float) -> None:
+        """Teacher <- momentum * teacher + (1 - momentum) * student; parameters only, buffers stay the teacher's own.
+
+        Args:
+            student: branch of the same structure.
+            momentum: in [0, 1]; 0 makes the teacher the student itself.
+        """
+        mine: list[Tensor] = list(self.branch.parameters())
+        theirs: list[Tensor] = list(student.parameters())
+        torch._foreach_mul_(mine, momentum)
+        torch._foreach_add_(mine, theirs, alpha=1 - momentum)
+
+    def train(self, mode: bool = True) -> Self:
+        """The one place that sets the teacher's mode, whatever ``mode`` asks for.
+
+        official: the teacher is never put in eval mode, so its projector's BatchNorm uses the batch's own statistics.
+        differs from official: the encoder stays in eval mode, so that a student with drop path does not make its
+        targets random; without drop path, as in the recipe, there is no difference.
+        """
+        super().train(mode)
+        self.branch.get_submodule("encoder").eval()
+        self.branch.get_submodule("projector").train()
+        return self

@@ -1,0 +1,1 @@
+"""Image perturbation: parameters drawn per sample in the worker, applied to the batch on its device."""

@@ -1,0 +1,175 @@
+"""Applying drawn parameters to a uint8 batch, on the batch's device, each sample with its own row.
+
+Between operations values stay whole grey levels (0 to 255, as float32), as the official pipeline's 8-bit images do.
+The random order of the jitter costs no branch: brightness, contrast and saturation are all "mix with a reference", so
+those before the hue run, then the hue, then the rest. Images that are not RGB keep their colours: saturation, hue and
+grayscale do nothing, and contrast refers to the mean over all channels.
+
+Shapes: B images, C channels, H x W pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conmim_lightning.perturbation.draw import COLUMNS, JITTER, ORDERS
+
+_LUMA = (0.2989, 0.587, 0.114)
+_HUE = JITTER.index("hue")
+_BLUR_REACH = 4  # kernel half-width in units of the largest standard deviation
+
+
+def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
+    """Apply one row per image.
+
+    Args:
+        crop: (B, C, H, W) uint8, or float in whole grey levels.
+        rows: (B, len(COLUMNS)) float32 on the same device, see ``draw.COLUMNS``.
+        largest_sigma: upper bound of the blur column, pixels; sets the kernel size.
+
+    Returns:
+        (B, C, H, W) float32 in whole grey levels, 0 to 255.
+    """
+    column = {name: rows[:, i].view(-1, 1, 1, 1) for i, name in enumerate(COLUMNS)}
+    image = jitter(crop.float(), column)
+    if crop.shape[1] == 3:
+        image = torch.where(column["gray"] > 0, grayscale(image), image)
+    image = blur(image, rows[:, COLUMNS.index("blur")], largest_sigma=largest_sigma)
+    return torch.where(image >= column["solarize"], 255 - image, image)
+
+
+def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
+    """Brightness, contrast, saturation and hue in the order of each sample; (B, C, H, W) float to the same."""
+    orders = torch.tensor(ORDERS, device=image.device)[column["order"].view(-1).long()]  # (B, 4)
+    hue_slot = (orders == _HUE).int().argmax(1)
+    for stage in ("before hue", "after hue"):
+        for slot in range(4):
+            active = (slot < hue_slot) if stage == "before hue" else (slot > hue_slot)
+            operation = torch.where(active, orders[:, slot], _HUE)  # the hue's number stands for "nothing here"
+            image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
+        if stage == "before hue" and image.shape[1] == 3:
+            image = torch.where(column["hue"] != 0, turn_hue(image, column["hue"]), image)
+    return image
+
+
+def _mix_with_reference(image: Tensor, operation: Tensor, column: dict[str, Tensor]) -> Tensor:
+    """One of brightness (reference 0), contrast (mean grey), saturation (grey) or nothing, per sample."""
+    is_rgb = image.shape[1] == 3
+    gray = grayscale(image) if is_rgb else image.mean(1, keepdim=True).floor()
+    brightness, contrast, saturation = (operation == i for i in range(3))
+    if not is_rgb:
+        saturation = torch.zeros_like(saturation)
+    factor = torch.where(brightness, column["brightness"], torch.where(contrast, column["contrast"], 1.0))
+    factor = torch.where(saturation, column["saturation"], factor)
+    reference = contrast * gray.mean((1, 2, 3), keepdim=True) + saturation * gray
+    return (factor * image + (1 - factor) * reference).clamp(0, 255).floor()
+
+
+def grayscale(image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W) luminance (ITU-R 601) in whole grey levels."""
+    red, green, blue = image.unbind(1)
+    return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).floor().unsqueeze(1)
+
+
+def turn_hue(image: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue in HSV space.
+
+    Args:
+        image: (B, 3, H, W) in whole grey levels.
+        turn: (B, 1, 1, 1), share of the colour circle.
+    """
+    value, _ = image.max(1, keepdim=True)
+    chroma = value - image.amin(1, keepdim=True)
+    red, green, blue = (image / 255).split(1, 1)
+    safe = torch.where(chroma == 0, 1.0, chroma) / 255
+    sector = torch.where(
+        value == image[:, :1],
+        (green - blue) / safe,
+        torch.where(value == image[:, 1:2], 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue = torch.remainder(sector / 6 + turn, 1.0) * 6  # 0 to 6
+    # A channel is value minus chroma times a trapezoid of the hue, shifted by its place on the circle.
+    shift = torch.tensor([5.0, 3.0, 1.0], device=image.device).view(1, 3, 1, 1)
+    place = torch.remainder(shift + hue, 6.0)
+    trapezoid = torch.minimum(place, 4 - place).clamp(0, 1)
+    return (value - chroma * trapezoid + 1e-3).floor().clamp(0, 255)
+
+
+def blur(image: Tensor, sigma: Tensor, *, largest_sigma: float) -> Tensor:
+    """Gaussian blur with a standard deviation per sample, mirrored borders.
+
+    differs from official: Pillow approximates the Gaussian by three box filters and repeats the border pixels.
+
+    Args:
+        image: (B, C, H, W) in whole grey levels.
+        sigma: (B,) pixels; 0 leaves the image as it is.
+        largest_sigma: upper bound of sigma; sets the kernel's reach, cut to what the image can mirror.
+    """
+    if image.device.type == "cpu":  # few samples are blurred; elsewhere picking them would stall the device
+        chosen = (sigma > 0).nonzero().squeeze(1)
+        if len(chosen) == 0:
+            return image
+        return image.index_copy(0, chosen, _blur_all(image[chosen], sigma[chosen], largest_sigma))
+    return torch.where((sigma > 0).view(-1, 1, 1, 1), _blur_all(image, sigma.clamp(min=1e-3), largest_sigma), image)
+
+
+def _blur_all(image: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
+    batch, channels, height, width = image.shape
+    reach = min(int(_BLUR_REACH * largest_sigma + 0.5), height - 1, width - 1)
+    offset = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)  # (B * C, taps)
+    planes = F.pad(image.reshape(1, batch * channels, height, width), (reach, reach, reach, reach), mode="reflect")
+    planes = F.conv2d(planes, kernel[:, None, :, None], groups=batch * channels)
+    planes = F.conv2d(planes, kernel[:, None, None, :], groups=batch * channels)
+    return planes.view_as(image).round().clamp(0, 255)
+
+
+class Perturbation(nn.Module):
+    """Turns the crop of a batch into normalised views on the batch's device.
+
+    Args:
+        mean: per channel, in units of the full range (0 to 1).
+        std: per channel, > 0, likewise.
+        strengths: of the student's and the teacher's view; a weak view skips the work.
+        largest_sigma: upper bound of the blur's standard deviation, pixels.
+
+    Raises:
+        ValueError: mean and std differ in length, or a std is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, *, mean: Sequence[float], std: Sequence[float], strengths: Sequence[str], largest_sigma: float
+    ) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"mean and std need one entry per channel and std > 0, got mean {mean} and std {std}")
+        self.register_buffer("mean", torch.tensor(list(mean)).view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(1, -1, 1, 1) * 255, persistent=False)
+        self.strengths = tuple(strengths)
+        self.largest_sigma = largest_sigma
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 or float grey levels -> float32, zero mean and unit spread per channel as configured."""
+        return (image - self.mean) / self.std
+
+    @torch.no_grad()
+    def forward(self, crop: Tensor, rows: Tensor) -> list[Tensor]:
+        """Make the views.
+
+        Args:
+            crop: (B, C, H, W) uint8.
+            rows: (B, V, P) float32.
+
+        Returns:
+            V normalised views, each (B, C, H, W) float32.
+        """
+        return [
+            self.normalize(perturb(crop, rows[:, i], largest_sigma=self.largest_sigma) if s == "strong" else crop)
+            for i, s in enumerate(self.strengths)
+        ]

@@ -1,0 +1,117 @@
+"""Drawing the parameters of a perturbation: (generator) -> one row of numbers per view."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+COLUMNS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur", "solarize")
+"""Meaning of a row's columns.
+
+brightness, contrast, saturation: factors, 1 = unchanged. hue: turn of the colour circle in [-0.5, 0.5], 0 = unchanged.
+order: number of the permutation of the four jitter operations in ``ORDERS``. gray: 1 = convert. blur: standard
+deviation in pixels, 0 = none. solarize: threshold in grey levels, 256 = none.
+"""
+
+JITTER = ("brightness", "contrast", "saturation", "hue")
+ORDERS: tuple[tuple[int, ...], ...] = tuple(
+    (a, b, c, 6 - a - b - c) for a in range(4) for b in range(4) for c in range(4) if len({a, b, c}) == 3
+)
+"""All 24 orders of the jitter operations, as positions in ``JITTER``."""
+
+WEAK = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 256.0)
+"""The row that changes nothing."""
+
+Strength = Literal["weak", "strong"]
+
+
+class PerturbationDraw:
+    """Draws the rows of the student's and the teacher's view of one crop.
+
+    A strong view gets, in this order, colour jitter in random order, grayscale, Gaussian blur and solarisation, each
+    with its probability; a weak view is the plain crop. official: student weak, teacher strong, the defaults below.
+
+    Args:
+        student: "weak" or "strong".
+        teacher: "weak" or "strong".
+        brightness: the factor is uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the turn is uniform in [-hue, hue]; in [0, 0.5].
+        jitter_probability: of the whole jitter, in [0, 1].
+        gray_probability: in [0, 1].
+        blur_probability: in [0, 1].
+        blur_sigma: smallest and largest standard deviation in pixels; 0 < smallest <= largest.
+        solarize_probability: in [0, 1].
+        solarize_threshold: grey level from which values are inverted, in [0, 255].
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: Strength = "weak",
+        teacher: Strength = "strong",
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.2,
+        hue: float = 0.1,
+        jitter_probability: float = 0.8,
+        gray_probability: float = 0.2,
+        blur_probability: float = 0.1,
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        solarize_probability: float = 0.2,
+        solarize_threshold: float = 128,
+    ) -> None:
+        for name, strength in (("student", student), ("teacher", teacher)):
+            if strength not in ("weak", "strong"):
+                raise ValueError(f"{name} view must be 'weak' or 'strong', got {strength!r}")
+        probabilities = {
+            "jitter_probability": jitter_probability,
+            "gray_probability": gray_probability,
+            "blur_probability": blur_probability,
+            "solarize_probability": solarize_probability,
+        }
+        amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        ranges = {name: (value, 1.0) for name, value in probabilities.items()}
+        ranges |= {name: (value, math.inf) for name, value in amounts.items()}
+        ranges |= {"hue": (hue, 0.5), "solarize_threshold": (solarize_threshold, 255)}
+        for name, (value, largest) in ranges.items():
+            if not 0 <= value <= largest:
+                raise ValueError(f"{name} must lie in [0, {largest}], got {value}")
+        if len(blur_sigma) != 2 or not 0 < blur_sigma[0] <= blur_sigma[1]:
+            raise ValueError(f"blur_sigma must be [smallest, largest] with 0 < smallest <= largest, got {blur_sigma}")
+        self.strengths = (student, teacher)
+        self.amounts = amounts
+        self.hue = hue
+        self.probabilities = probabilities
+        self.blur_sigma = tuple(blur_sigma)
+        self.solarize_threshold = solarize_threshold
+
+    def __call__(self, generator: Generator) -> Tensor:
+        """Draw (2, len(COLUMNS)) float32: the student's row, then the teacher's."""
+        return torch.tensor([WEAK if strength == "weak" else self._strong(generator) for strength in self.strengths])
+
+    def _strong(self, generator: Generator) -> list[float]:
+        draw: dict[str, float] = dict(
+            zip((*COLUMNS, "jitter"), torch.rand(len(COLUMNS) + 1, generator=generator).tolist(), strict=True)
+        )
+        sigma = torch.rand(1, generator=generator).item()
+        row: dict[str, float] = dict(zip(COLUMNS, WEAK, strict=True))
+        if draw["jitter"] < self.probabilities["jitter_probability"]:
+            for name, amount in self.amounts.items():
+                low, high = max(0.0, 1 - amount), 1 + amount
+                row[name] = low + draw[name] * (high - low)
+            row["hue"] = (2 * draw["hue"] - 1) * self.hue
+            row["order"] = float(int(draw["order"] * len(ORDERS)))
+        if draw["gray"] < self.probabilities["gray_probability"]:
+            row["gray"] = 1.0
+        if draw["blur"] < self.probabilities["blur_probability"]:
+            row["blur"] = self.blur_sigma[0] + sigma * (self.blur_sigma[1] - self.blur_sigma[0])
+        if draw["solarize"] < self.probabilities["solarize_probability"]:
+            row["solarize"] = self.solarize_threshold
+        return [row[name] for name in COLUMNS]

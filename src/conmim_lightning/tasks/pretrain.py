@@ -1,0 +1,217 @@
+"""ConMIM pre-training as a LightningModule."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from conmim_lightning.batches import PretrainBatch, PretrainViews
+from conmim_lightning.losses.patch_info_nce import Dictionary, PatchInfoNCE
+from conmim_lightning.metrics.alignment import alignment, relative_distance
+from conmim_lightning.models.conmim import ConMIM
+from conmim_lightning.optim.non_finite import NonFiniteError
+from conmim_lightning.optim.param_groups import decay_groups
+from conmim_lightning.optim.schedules import cosine
+from conmim_lightning.optim.wiring import Scaling, build_optimizer, schedule_rate
+
+
+class PretrainTask(LightningModule):
+    """Learns patch features from unlabelled images: each hidden patch must find its own key among all of its image.
+
+    Reference: Yi et al., "Masked Image Modeling with Denoising Contrast", ICLR 2023, arXiv 2205.09616.
+
+    Args:
+        model: student and teacher.
+        perturbation: turns (crop, rows) into [student view, teacher view], on the training device.
+        optimizer: factory that takes parameter groups; carries the peak learning rate and the weight decay.
+        batch_size: images a step and device.
+        epochs: planned, > 0; with the trainer's step count it turns ``warmup_epochs`` into steps.
+        warmup_epochs: linear warm-up, 0 to epochs.
+        min_lr: learning rate that the cosine approaches, at ``reference_batch`` when scaled.
+        temperature: of the loss, > 0.
+        dictionary: of the loss, "image" or "device".
+        similarity_filter: of the loss, a cosine or null.
+        momentum_start: teacher momentum at step 0, in [0, 1]; 0 with momentum_end 0 makes the teacher the student.
+        momentum_end: teacher momentum that the cosine approaches, in [0, 1].
+        lr_scaling: "none", or "linear" in effective batch over ``reference_batch``.
+        reference_batch: images per optimizer step that the learning rate was chosen for.
+        on_non_finite: "stop" ends the run at a NaN or infinite loss or gradient; "skip" leaves that optimizer step out.
+        monitor_every: optimizer steps between the figures of ``metrics.alignment``.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ConMIM,
+        perturbation: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        batch_size: int,
+        epochs: float,
+        warmup_epochs: float,
+        min_lr: float,
+        temperature: float = 0.1,
+        dictionary: Dictionary = "image",
+        similarity_filter: float | None = None,
+        momentum_start: float = 0.996,
+        momentum_end: float = 1.0,
+        lr_scaling: Scaling = "none",
+        reference_batch: int = 2048,
+        on_non_finite: Literal["stop", "skip"] = "stop",
+        monitor_every: int = 50,
+    ) -> None:
+        super().__init__()
+        if not 0 <= warmup_epochs <= epochs or epochs <= 0:
+            raise ValueError(f"schedule needs 0 <= warmup_epochs <= epochs, got {warmup_epochs} and {epochs}")
+        if not (0 <= momentum_start <= 1 and 0 <= momentum_end <= 1):
+            raise ValueError(f"teacher momentum must lie in [0, 1], got {momentum_start} to {momentum_end}")
+        if on_non_finite not in ("stop", "skip"):
+            raise ValueError(f"on_non_finite must be 'stop' or 'skip', got {on_non_finite!r}")
+        if min_lr < 0 or monitor_every < 1:
+            raise ValueError(f"min_lr must be >= 0 and monitor_every >= 1, got {min_lr} and {monitor_every}")
+        self.model = model
+        self.loss = PatchInfoNCE(temperature=temperature, dictionary=dictionary, similarity_filter=similarity_filter)
+        self.perturbation = perturbation
+        self.optimizer_factory = optimizer
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.warmup_epochs = warmup_epochs
+        self.min_lr = min_lr
+        self.momentum_start = momentum_start
+        self.momentum_end = momentum_end
+        self.lr_scaling: Scaling = lr_scaling
+        self.reference_batch = reference_batch
+        self.on_non_finite = on_non_finite
+        self.monitor_every = monitor_every
+        self.skipped_steps = 0
+        self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and sample indices since the last optimizer step
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Teacher's patch tokens of whole normalised images: (B, C, H, W) -> (B, N, D)."""
+        return self.model.teacher_encoder.patch_tokens(images)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Perturb and normalise on the training device."""
+        if not isinstance(batch, PretrainBatch):
+            return batch
+        student_view, teacher_view = self.perturbation(batch.crop, batch.perturbation)
+        return PretrainViews(student_view, teacher_view, batch.mask, batch.index)
+
+    def training_step(self, batch: PretrainViews, batch_idx: int) -> Tensor:
+        """One batch: queries of the masked view against keys of the whole view."""
+        queries = self.model.student(batch.student_view, batch.mask)
+        keys = self.model.teach(batch.teacher_view)
+        loss = self.loss(queries, keys, batch.mask)
+        self._since_step.append((loss.detach(), batch.index))
+        self.log("train/loss", loss)
+        if self.global_step % self.monitor_every == 0:
+            figures = alignment(queries, keys, batch.mask)
+            figures["teacher_distance"] = relative_distance(self.model.teacher.branch, self.model.student)
+            self.log_dict({f"train/{name}": value for name, value in figures.items()})
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the global norm, log the norm before clipping, and act on a norm that is not finite."""
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(f"gradients are clipped by 'norm' only, got {gradient_clip_algorithm!r}")
+        limit = torch.inf if gradient_clip_val is None else gradient_clip_val
+        norm = nn.utils.clip_grad_norm_(self.model.student.parameters(), limit)
+        self.log("optim/grad_norm", norm)
+        if not torch.isfinite(norm):
+            self._handle_non_finite(norm)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Optimizer first, then the teacher: once an optimizer step, so also under gradient accumulation."""
+        step, skipped = self.global_step, self.skipped_steps
+        super().optimizer_step(*args, **kwargs)
+        self._since_step.clear()
+        momentum = self.teacher_momentum(step)
+        if self.skipped_steps == skipped:
+            self.model.teacher.update(self.model.student, momentum)
+        self.log("optim/teacher_momentum", momentum)
+        self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture before anything is loaded."""
+        mine, theirs = self.state_dict(), checkpoint.get("state_dict", {})
+        reshaped = [
+            f"{name} {tuple(theirs[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in mine.items()
+            if name in theirs and theirs[name].shape != value.shape
+        ]
+        absent, foreign = sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())
+        if reshaped or absent or foreign:
+            listed = (*reshaped[:3], *(f"without {n}" for n in absent[:2]), *(f"with {n}" for n in foreign[:2]))
+            raise ValueError(
+                f"the checkpoint is of another architecture ({len(reshaped)} tensors of another shape, {len(absent)} "
+                f"missing, {len(foreign)} unknown): {'; '.join(listed)}"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the official decay groups; warm-up and cosine per optimizer step."""
+        batch = self.effective_batch
+        optimizer = build_optimizer(
+            self.optimizer_factory,
+            decay_groups(self.model.student.named_parameters()),
+            scaling=self.lr_scaling,
+            effective_batch=batch,
+            reference_batch=self.reference_batch,
+        )
+        rate, scale = optimizer.param_groups[0]["lr"], batch / self.reference_batch if self.lr_scaling != "none" else 1
+        rank_zero_info(
+            f"effective batch {batch} = {self.batch_size} a device x {self.trainer.world_size} devices x "
+            f"{self.trainer.accumulate_grad_batches} accumulated; peak learning rate {rate:.6g} "
+            f"(scaling {self.lr_scaling}: x {scale:.6g}); {self.total_steps} steps, {self.warmup_steps} of warm-up"
+        )
+        return schedule_rate(
+            optimizer, total_steps=self.total_steps, warmup_steps=self.warmup_steps, end=self.min_lr * scale
+        )
+
+    @property
+    def effective_batch(self) -> int:
+        """Images per optimizer step, over all devices and accumulated batches."""
+        return self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf") or steps < 1:
+            raise ValueError("the schedule needs an end: set schedule.epochs or trainer.max_steps")
+        return int(steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimizer steps of the warm-up."""
+        return round(self.total_steps * self.warmup_epochs / self.epochs)
+
+    def teacher_momentum(self, step: int) -> float:
+        """Momentum of the update that follows optimizer step ``step``."""
+        return cosine(step, total_steps=self.total_steps, start=self.momentum_start, end=self.momentum_end)
+
+    def _handle_non_finite(self, norm: Tensor) -> None:
+        """Stop, or leave this optimizer step out. Gradients are summed over devices, so all devices do the same."""
+        losses = torch.stack([loss for loss, _ in self._since_step])
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        overflow = scaler is not None and bool(torch.isfinite(losses).all())  # fp16: the scaler will lower its scale
+        if self.on_non_finite == "stop" and not overflow:
+            indices = torch.cat([index for _, index in self._since_step]).tolist()
+            raise NonFiniteError(
+                f"gradient norm {norm.item()} with loss {losses.tolist()} at step {self.global_step} in epoch "
+                f"{self.current_epoch} on {self.device} (rank {self.global_rank}), samples {indices}"
+            )
+        self.skipped_steps += 1
+        self.log("optim/skipped_steps", float(self.skipped_steps))
+        if scaler is None:
+            self.zero_grad(set_to_none=True)  # the optimizer leaves parameters without gradient alone

@@ -1,0 +1,94 @@
+"""Pre-train: ``python -m conmim_lightning.train experiment=vit_b_pretrain data.root=/my/images``.
+
+Composes the configuration, checks it, builds what it names and runs it.
+"""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.messages import quiet_libraries, told_plainly
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+_RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_RUN_DIR, _OVERRIDES = "CONMIM_RUN_DIR", "CONMIM_OVERRIDES"
+
+
+def run(cfg: DictConfig) -> "Trainer":
+    """Check a composed configuration, build everything it names, train, and return the trainer.
+
+    Raises:
+        ValueError: a fault of the configuration or the data, before training starts.
+    """
+    plain = check(cfg)
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from conmim_lightning.callbacks.run_record import RunRecord
+    from conmim_lightning.record import run_record
+
+    quiet_libraries()
+    os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
+    seed_everything(plain["seed"], workers=True, verbose=False)
+    data = instantiate(plain["data"])
+    task = instantiate(plain["task"])
+    callbacks = [instantiate(callback) for callback in plain["callbacks"].values()]
+    callbacks.append(RunRecord(run_record(plain), plain["paths"]["run_dir"]))
+    loggers = [instantiate(logger) for logger in plain["logger"].values()]
+    trainer = instantiate(plain["trainer"], callbacks=callbacks, logger=loggers or False)
+    trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=False if plain["resume"] else None)
+    return trainer
+
+
+def _say_where(trainer: "Trainer", run_dir: str) -> None:
+    found: dict[str, Any] = {
+        "checkpoint": trainer.checkpoint_callback.last_model_path if trainer.checkpoint_callback else "",  # type: ignore[attr-defined]
+        "metrics": os.path.join(run_dir, "metrics", "metrics.csv"),
+        "pictures": os.path.join(run_dir, "report.png"),
+        "run": os.path.join(run_dir, "run.yaml"),
+    }
+    print()
+    for name, path in found.items():
+        if path and os.path.exists(path):
+            print(f"{name:<11} {os.path.relpath(path)}")
+
+
+@hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Run one job in its own folder, which the processes that it launches share; leave the environment as it was."""
+    before = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, _RUN_DIR, _OVERRIDES)}
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[_RUN_DIR] = HydraConfig.get().runtime.output_dir
+        os.environ[_OVERRIDES] = json.dumps(list(HydraConfig.get().overrides.task))
+    try:
+        trainer = run(cfg)
+        if trainer.is_global_zero:
+            _say_where(trainer, cfg.paths.run_dir)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _as_launched_rank() -> None:
+    """A process that another rank launched runs that rank's job alone, whatever sweep the command line asked for."""
+    if "LOCAL_RANK" in os.environ and _OVERRIDES in os.environ:
+        appended = [argument for argument in sys.argv[1:] if argument.startswith("hydra.")]
+        sys.argv[1:] = [*json.loads(os.environ[_OVERRIDES]), *appended]
+
+
+if __name__ == "__main__":
+    _as_launched_rank()
+    register_resolvers()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands its errors on instead of printing a trace
+    with told_plainly():
+        main()

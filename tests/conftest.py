@@ -1,0 +1,87 @@
+"""Fixtures that several files share; torch stays on one thread, so that sums come in one order."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from timm.models.beit import Beit
+
+from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.data.scene_files import write_scenes
+from conmim_lightning.models.conmim import ConMIM
+from conmim_lightning.models.projector import Projector
+
+GOLDEN = Path(__file__).parent / "data"
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def scenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 training and 24 validation scenes of 64 pixels, in all layouts."""
+    root = tmp_path_factory.mktemp("made") / "scenes"
+    write_scenes(root, train=48, val=24, size=64, seed=3)
+    return root
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose the configuration of ``train`` with overrides, writing below ``tmp_path``."""
+    register_resolvers()
+
+    def compose_with(*overrides: str) -> DictConfig:
+        with initialize_config_dir(CONF_DIR, version_base="1.3"):
+            return compose("train", [f"paths.run_dir={tmp_path}/run", "logger=csv", "trainer=cpu", *overrides])
+
+    return compose_with
+
+
+@pytest.fixture
+def tiny(scenes_root: Path) -> list[str]:
+    """Overrides that make any experiment small: made data, a narrow model, no workers."""
+    return [
+        "data=scenes",
+        f"data.prepare.root={scenes_root}",
+        "data.prepare.train=48",
+        "data.prepare.val=24",
+        "data.prepare.size=64",
+        "data.prepare.seed=3",
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "backbone.img_size=32",
+        "backbone.patch_size=8",
+        "backbone.embed_dim=16",
+        "backbone.depth=2",
+        "backbone.num_heads=2",
+        "task.model.projector.hidden_dim=16",
+        "task.model.projector.out_dim=8",
+        "callbacks.report.num_images=2",
+        "trainer.precision=32-true",
+    ]
+
+
+def beit(**changes: Any) -> Beit:
+    """A small backbone of the method's kind."""
+    arguments: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "init_values": 0.1,
+        "use_abs_pos_emb": False,
+        "use_shared_rel_pos_bias": True,
+        "num_classes": 0,
+        "global_pool": "token",
+    }
+    return Beit(**(arguments | changes))
+
+
+def conmim(**changes: Any) -> ConMIM:
+    """A small student and teacher."""
+    return ConMIM(backbone=beit(**changes), projector=partial(Projector, hidden_dim=16, out_dim=8))
