@@ -13,12 +13,19 @@ from timm.models.beit import Beit
 
 from conmim_lightning.config import CONF_DIR, register_resolvers
 from conmim_lightning.data.scene_files import write_scenes
+from conmim_lightning.messages import EXPECTED_WARNINGS
 from conmim_lightning.models.conmim import ConMIM
 from conmim_lightning.models.projector import Projector
 
 GOLDEN = Path(__file__).parent / "data"
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for those that a user does not see either."""
+    for message in EXPECTED_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +50,11 @@ def composed(tmp_path: Path) -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def tiny(scenes_root: Path) -> list[str]:
+    """See ``tiny_overrides``."""
+    return tiny_overrides(scenes_root)
+
+
+def tiny_overrides(scenes_root: Path) -> list[str]:
     """Overrides that make any experiment small: made data, a narrow model, no workers."""
     return [
         "data=scenes",

@@ -12,6 +12,8 @@ EXPECTED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training.*",  # the teacher's encoder, on purpose
     r"You have overridden `on_after_batch_transfer` in `LightningModule`.*",  # on purpose: the perturbation
     r"The '\w+_dataloader' does not have many workers.*",  # told by speed/data_wait instead
+    r"You're resuming from a checkpoint that ended before the epoch ended.*",  # the data module goes on there
+    r"The dirpath has changed from .*",  # a resumed run writes to its own folder
     r"The number of training batches \(\d+\) is smaller than the logging interval.*",
     r"It is recommended to use `self.log.*sync_dist=True`.*",
     r"`training_step` returned `None`.*",

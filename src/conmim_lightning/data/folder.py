@@ -1,7 +1,7 @@
 """Images in a tree of folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -20,17 +20,20 @@ class FolderSource:
     Args:
         root: the folder; files below it with one of ``SUFFIXES``, whatever the depth.
         labelled: also take the first folder below ``root`` as the class; classes are numbered in the order of names.
+        classes: number the classes as this list does, say that of the training images; null takes what is found.
 
     Attributes:
         paths: relative to root, sorted.
-        classes: names of the classes, sorted; empty unless labelled.
+        classes: names of the classes by number; empty unless labelled.
 
     Raises:
         ValueError: root is missing, is no folder, cannot be read or holds no image; or, when labelled, an image lies
-            in root itself.
+            in root itself or a class is not in ``classes``.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, labelled: bool = False) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, labelled: bool = False, classes: Sequence[str] | None = None
+    ) -> None:
         check_folder(root)
         self.root = Path(root)
         self.paths = sorted(os.path.relpath(path, self.root) for path in _image_files(self.root))
@@ -40,7 +43,10 @@ class FolderSource:
         if labelled:
             if flat := [path for path in self.paths if os.sep not in path]:
                 raise ValueError(f"a labelled folder needs a folder for each class, but {flat[0]!r} lies in the root")
-            self.classes = sorted({path.split(os.sep, 1)[0] for path in self.paths})
+            found = sorted({path.split(os.sep, 1)[0] for path in self.paths})
+            self.classes = found if classes is None else list(classes)
+            if unknown := sorted(set(found) - set(self.classes)):
+                raise ValueError(f"{str(self.root)!r} has classes {unknown} that are not among {self.classes}")
         self._class_number = {name: number for number, name in enumerate(self.classes)}
 
     def __len__(self) -> int:

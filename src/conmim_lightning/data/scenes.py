@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 SHAPES = ("disc", "square", "triangle", "star", "cross", "ring")
 """Object classes; class c of a class map (from 1) is SHAPES[c - 1]."""
 
+_CONTRAST = 50  # spread of the difference between the two colours of a texture, grey levels
 _EDGE_SAMPLES = 4  # shapes are drawn this many times larger, then cut at half coverage
 
 
@@ -84,8 +85,9 @@ def _draw(rng: np.random.Generator, size: int) -> Scene:
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """(S, S, 3) two random colours mixed by a random pattern with values 0 to 1."""
-    colours = rng.uniform(0, 255, (2, 3)).astype(np.float32)
+    """(S, S, 3) a random colour and one akin to it, mixed by a random pattern with values 0 to 1."""
+    colour = rng.uniform(0, 255, 3)
+    colours = np.stack([colour, colour + rng.normal(0, _CONTRAST, 3)]).clip(0, 255).astype(np.float32)
     kind = rng.integers(4)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     angle, phase = rng.uniform(0, 2 * math.pi, 2)

@@ -40,6 +40,9 @@ class Encoder(nn.Module):
         if backbone.num_classes or isinstance(backbone.norm, nn.Identity):
             raise ValueError("backbone must be made with num_classes=0 and global_pool='token'")
         self.backbone = backbone
+        width, heads = backbone.embed_dim, backbone.blocks[0].get_submodule("attn").num_heads
+        if width % cast(int, heads):
+            raise ValueError(f"embed_dim {width} does not divide into {heads} heads of attention")
         if locality < 0 or (locality and getattr(backbone, "rel_pos_bias", None) is None):
             raise ValueError(
                 f"locality must be >= 0, and 0 without a shared table of relative positions; got {locality}"

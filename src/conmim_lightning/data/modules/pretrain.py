@@ -15,7 +15,7 @@ from conmim_lightning.data.crop import RandomResizedCrop
 from conmim_lightning.data.datasets import LabelledDataset, Masking, PretrainDataset, SegmentationDataset
 from conmim_lightning.data.decode import BrokenImageError, check_channels, decode
 from conmim_lightning.data.folder import FolderSource, check_folder
-from conmim_lightning.data.loaders import Position, TrainLoader, evaluation_loader
+from conmim_lightning.data.loaders import evaluation_loader, train_loader
 from conmim_lightning.data.sampler import EpochSampler, SampleKey
 from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.perturbation.draw import PerturbationDraw
@@ -96,6 +96,7 @@ class UncuratedDataModule(LightningDataModule):
         self.probe_batch_size = probe_batch_size
         self.prepare = prepare
         self._replaced: list[int] = []
+        self._resume_from = (0, 0)  # epoch, samples of it over all devices
 
     def prepare_data(self) -> None:
         """Make the files, where the configuration says how."""
@@ -113,15 +114,9 @@ class UncuratedDataModule(LightningDataModule):
             )
         self.probes: dict[str, dict[Role, Any]] = {}
         if self.labelled_root:
-            self.probes["knn"] = {
-                "reference": self._labelled(self.labelled_root / "train"),
-                "query": self._labelled(self.labelled_root / "val"),
-            }
-            train, val = (self.probes["knn"][role].source.classes for role in ("reference", "query"))
-            if train != val:
-                raise ValueError(
-                    f"classes of train and val below {str(self.labelled_root)!r} differ: {train} and {val}"
-                )
+            reference = FolderSource(self.labelled_root / "train", labelled=True)
+            query = FolderSource(self.labelled_root / "val", labelled=True, classes=reference.classes)
+            self.probes["knn"] = {"reference": self._labelled(reference), "query": self._labelled(query)}
         if self.class_map_root:
             self.probes["dense"] = {
                 "reference": self._class_maps(self.class_map_root, "training"),
@@ -148,23 +143,44 @@ class UncuratedDataModule(LightningDataModule):
         taken, self._replaced = self._replaced, []
         return taken
 
-    def train_dataloader(self) -> TrainLoader:
-        """Batches of ``PretrainBatch``."""
-        trainer = self.trainer
-        sampler = EpochSampler(
-            len(self.source),
-            seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            num_devices=self._world_size(),
-        )
-        return TrainLoader(
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of ``PretrainBatch``, from where a resumed run stopped.
+
+        Raises:
+            ValueError: that place does not fall between two batches.
+        """
+        trainer, world = self.trainer, self._world_size()
+        rank = trainer.global_rank if trainer else 0
+        sampler = EpochSampler(len(self.source), seed=self.seed, rank=rank, num_devices=world)
+        epoch, samples = self._resume_from
+        if samples % (self.batch_size * world):
+            raise ValueError(
+                f"the checkpoint lies {samples} samples into epoch {epoch}, which is no multiple of the batch of "
+                f"{self.batch_size} x {world} devices; resume with the batch over all devices of the interrupted run"
+            )
+        sampler.resume(epoch, samples // world)
+        return train_loader(
             self.train_set,
             sampler=sampler,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-            position=self._position,
         )
+
+    def state_dict(self) -> dict[str, int]:
+        """The place that training has reached, for Lightning's checkpoint.
+
+        What counts is what training has finished, not what the workers have prepared; in samples over all devices, so
+        that it holds for another number of devices too.
+        """
+        assert self.trainer is not None
+        finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
+        epoch, batches = divmod(finished, int(self.trainer.num_training_batches))
+        return {"epoch": epoch, "samples": batches * self.batch_size * self._world_size()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from a saved place."""
+        self._resume_from = (state_dict["epoch"], state_dict["samples"])
 
     def probe_loaders(self) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
         """Probe ("knn" or "dense"), role of the batches, and the batches of this device."""
@@ -210,17 +226,11 @@ class UncuratedDataModule(LightningDataModule):
             return str(path), str(error)
         return str(path), ""
 
-    def _labelled(self, root: Path) -> LabelledDataset:
-        return LabelledDataset(FolderSource(root, labelled=True), size=self.crop.size, channels=self.channels)
+    def _labelled(self, source: FolderSource) -> LabelledDataset:
+        return LabelledDataset(source, size=self.crop.size, channels=self.channels)
 
     def _class_maps(self, root: Path, part: str) -> SegmentationDataset:
         return SegmentationDataset(PairSource(root, part), size=self.crop.size, channels=self.channels)
 
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
-
-    def _position(self) -> Position:
-        """Epoch and batches that training has finished, counted over the whole run."""
-        assert self.trainer is not None
-        finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
-        return divmod(finished, int(self.trainer.num_training_batches))

@@ -1,0 +1,139 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from conmim_lightning.data.crop import RandomResizedCrop
+from conmim_lightning.data.modules.pretrain import UncuratedDataModule
+from conmim_lightning.masking.random_units import RandomUnitMasking
+from conmim_lightning.perturbation.draw import PerturbationDraw
+
+
+def module(root: Path, **changes):
+    arguments = {
+        "root": str(root),
+        "crop": RandomResizedCrop(32),
+        "masking": RandomUnitMasking(grid_size=4, unit_size=1, ratio=0.5),
+        "perturbation": PerturbationDraw(),
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "batch_size": 8,
+        "seed": 0,
+        "num_workers": 0,
+    }
+    return UncuratedDataModule(**(arguments | changes))
+
+
+def test_batches_are_small_and_whole(scenes_root: Path):
+    data = module(scenes_root / "folders" / "train")
+    data.setup()
+    batches = list(data.train_dataloader())
+    assert len(batches) == 6
+    assert batches[0].crop.shape == (8, 3, 32, 32)
+    assert batches[0].crop.dtype == torch.uint8
+    assert batches[0].mask.shape == (8, 4, 4)
+    two_float_views = 2 * batches[0].crop.numel() * 4
+    assert sum(field.numel() * field.element_size() for field in batches[0]) < two_float_views / 4
+
+
+def test_probes(scenes_root: Path):
+    data = module(
+        scenes_root / "folders" / "train",
+        labelled_root=str(scenes_root / "folders"),
+        class_map_root=str(scenes_root / "ade20k"),
+        num_map_classes=6,
+    )
+    data.setup()
+    found = {(probe, role): sum(len(batch.index) for batch in loader) for probe, role, loader in data.probe_loaders()}
+    assert found == {
+        ("knn", "reference"): 48,
+        ("knn", "query"): 24,
+        ("dense", "reference"): 48,
+        ("dense", "query"): 24,
+    }
+
+
+def test_an_unlabelled_tree_has_no_probes(scenes_root: Path):
+    data = module(scenes_root / "coco" / "train")
+    data.setup()
+    assert list(data.probe_loaders()) == []
+    assert data.held_out_crops(3).crop.shape == (3, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"root": "/nowhere"}, "'/nowhere' does not exist"),
+        ({"batch_size": 1}, "at least 2.*got 1"),
+        ({"channels": 2, "mean": [0.5] * 2, "std": [0.5] * 2}, "got 2"),
+        ({"mean": [0.5]}, "3 entries"),
+        ({"num_workers": -1}, "got -1"),
+        ({"class_map_root": "."}, "num_map_classes"),
+    ],
+)
+def test_bad_arguments(scenes_root: Path, changes, told):
+    with pytest.raises(ValueError, match=told):
+        module(**({"root": scenes_root / "folders" / "train"} | changes))
+
+
+def test_batch_larger_than_the_collection(scenes_root: Path):
+    with pytest.raises(ValueError, match=r"48 images .* do not fill one batch of 64 x 1 devices; .* at most 48"):
+        module(scenes_root / "folders" / "train", batch_size=64).setup()
+
+
+def test_classes_that_differ(scenes_root: Path, tmp_path: Path):
+    for part, names in (("train", "ab"), ("val", "ac")):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "1.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"\['c'\] that are not among \['a', 'b'\]"):
+        module(scenes_root / "folders" / "train", labelled_root=str(tmp_path)).setup()
+
+
+def trainer_at(epoch, batches, world=1, rank=0):
+    """What the data module asks a trainer."""
+    progress = SimpleNamespace(total=SimpleNamespace(processed=epoch * 6 + batches))
+    return SimpleNamespace(
+        world_size=world,
+        global_rank=rank,
+        num_training_batches=6,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+
+
+def indices(scenes_root, state=None, world=1, rank=0, batch_size=8, epoch=0):
+    data = module(scenes_root / "folders" / "train", batch_size=batch_size)
+    data.trainer = trainer_at(0, 0, world, rank)
+    data.setup()
+    if state is not None:
+        data.load_state_dict(state)
+    loader = data.train_dataloader()
+    if state is None:
+        loader.sampler.set_epoch(epoch)
+    return [batch.index.tolist() for batch in loader]
+
+
+def state_at(scenes_root, epoch, batches):
+    data = module(scenes_root / "folders" / "train")
+    data.trainer = trainer_at(epoch, batches)
+    return data.state_dict()
+
+
+def test_goes_on_where_training_was(scenes_root: Path):
+    state = state_at(scenes_root, 2, 4)
+    assert state == {"epoch": 2, "samples": 32}
+    assert indices(scenes_root, state) == indices(scenes_root, epoch=2)[4:]
+
+
+def test_goes_on_with_two_devices_and_back(scenes_root: Path):
+    state = state_at(scenes_root, 1, 4)
+    parts = [indices(scenes_root, state, world=2, rank=rank, batch_size=4) for rank in range(2)]
+    wanted = indices(scenes_root, epoch=1)[4:]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in wanted]
+
+
+def test_a_place_between_two_batches(scenes_root: Path):
+    with pytest.raises(ValueError, match=r"8 samples into epoch 0, which is no multiple of the batch of 16 x 1"):
+        indices(scenes_root, {"epoch": 0, "samples": 8}, batch_size=16)

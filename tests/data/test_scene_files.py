@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from conmim_lightning.data.ade20k import PairSource
+from conmim_lightning.data.folder import FolderSource
+from conmim_lightning.data.scene_files import run_lengths, write_scenes
+from conmim_lightning.data.scenes import SHAPES, draw_scene
+
+
+def test_layouts(scenes_root: Path):
+    for part, pairs, count, first in (("train", "training", 48, 0), ("val", "validation", 24, 48)):
+        labelled = FolderSource(scenes_root / "folders" / part, labelled=True)
+        assert len(labelled) == len(PairSource(scenes_root / "ade20k", pairs)) == count
+        for index in range(len(labelled)):
+            number = int(labelled.path(index).stem.split("_")[1])
+            assert first <= number < first + count
+            assert labelled.classes[labelled.label(index)] == SHAPES[draw_scene(3, number, 64).label]
+
+
+def test_images_and_class_maps_are_the_scene(scenes_root: Path):
+    image_path, map_path = PairSource(scenes_root / "ade20k", "validation").paths(5)
+    scene = draw_scene(3, int(image_path.stem.split("_")[1]), 64)
+    assert np.array_equal(np.asarray(Image.open(map_path)), scene.class_map)
+    difference = np.asarray(Image.open(image_path)).astype(int) - scene.image
+    assert np.abs(difference).mean() < 6  # JPEG
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools itself, with numpy 2
+def test_coco_as_pycocotools_reads_it(scenes_root: Path, capsys):
+    coco = COCO(scenes_root / "coco" / "annotations" / "instances_val.json")
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == list(SHAPES)
+    for image_id in coco.getImgIds():
+        scene = draw_scene(3, image_id - 1, 64)
+        entries = coco.loadAnns(coco.getAnnIds(image_id))
+        assert len(entries) == len(scene.objects)
+        for entry, scene_object in zip(entries, scene.objects, strict=True):
+            mask = coco.annToMask(entry).astype(bool)
+            assert np.array_equal(mask, scene_object.mask)
+            box = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))
+            assert entry["bbox"] == box.tolist()
+            assert entry["area"] == mask.sum()
+            assert entry["category_id"] == scene_object.label + 1
+
+
+@pytest.mark.parametrize("flat", [[0, 0, 1, 1, 0, 1], [1, 0, 0, 0, 0, 0], [1] * 6, [0] * 6])
+def test_run_lengths(flat):
+    mask = np.array(flat, bool).reshape(3, 2, order="F")
+    counts = run_lengths(mask)
+    rebuilt = np.concatenate([[i % 2] * count for i, count in enumerate(counts)])
+    assert np.array_equal(rebuilt, flat)
+
+
+def test_same_again_is_left_alone_and_other_refused(tmp_path: Path):
+    arguments = {"train": 2, "val": 1, "size": 32, "seed": 0}
+    write_scenes(tmp_path / "s", **arguments)
+    image = next((tmp_path / "s").rglob("*.jpg"))
+    image.write_bytes(b"touched")
+    write_scenes(tmp_path / "s", **arguments)
+    assert image.read_bytes() == b"touched"
+    with pytest.raises(ValueError, match=r"holds other scenes: .*'train': 2"):
+        write_scenes(tmp_path / "s", **(arguments | {"train": 3}))
+
+
+def test_an_interrupted_writing_is_done_again(tmp_path: Path):
+    arguments = {"train": 2, "val": 1, "size": 32, "seed": 0}
+    write_scenes(tmp_path / "s", **arguments)
+    (tmp_path / "s" / "scenes.json").unlink()
+    write_scenes(tmp_path / "s", **arguments)
+    assert json.loads((tmp_path / "s" / "scenes.json").read_text())["train"] == 2
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="files that are not scenes"):
+        write_scenes(tmp_path, train=1, val=1, size=32, seed=0)
+
+
+@pytest.mark.parametrize("changes", [{"train": 0}, {"val": 0}, {"size": 8}, {"seed": -1}])
+def test_bad_arguments(tmp_path: Path, changes):
+    with pytest.raises(ValueError, match="need"):
+        write_scenes(tmp_path / "s", **({"train": 1, "val": 1, "size": 32, "seed": 0} | changes))
+    assert not (tmp_path / "s").exists()

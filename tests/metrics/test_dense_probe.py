@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from conmim_lightning.metrics.dense_probe import DenseProbe, PatchTargets, logistic_probe, patch_targets
+
+
+def test_targets_by_hand():
+    class_map = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    class_map[0, :4, 4:] = 2  # a patch of class 2 alone
+    class_map[0, 4:, :4] = 1
+    class_map[0, 4:, 0] = 0  # three quarters class 1
+    class_map[0, 7, 7] = 1  # one pixel of sixteen: less than a tenth
+    targets = patch_targets(class_map, (2, 2), 3)
+    assert targets.inside[0].tolist() == [0, 1, 0.75, 1 / 16]
+    assert targets.border[0].tolist() == [False, False, True, False]
+    assert targets.label[0].tolist() == [0, 2, 1, 0]
+
+
+def test_grid_that_does_not_divide():
+    with pytest.raises(ValueError, match="9, 8"):
+        patch_targets(torch.zeros(1, 9, 8), (2, 2), 1)
+
+
+def test_logistic_probe_is_logistic_regression():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(400, 6))
+    target = features @ random.normal(size=6) + random.normal(size=400) > 0.5
+    ours = logistic_probe(torch.tensor(features), torch.tensor(target), penalty=0.01)
+    theirs = LogisticRegression(C=1 / (0.01 * 400), tol=1e-10, max_iter=1000).fit(features, target)
+    np.testing.assert_allclose(ours[:-1].numpy(), theirs.coef_[0], rtol=1e-4)
+    assert ours[-1].item() == pytest.approx(theirs.intercept_[0], rel=1e-4)
+
+
+def made(images, seed):
+    random = torch.Generator().manual_seed(seed)
+    label = torch.randint(0, 3, (images, 9), generator=random)
+    inside = torch.where(label > 0, 1.0, 0.0)
+    border = torch.rand(images, 9, generator=random) < 0.3
+    tokens = torch.randn(images, 9, 4, generator=random)
+    tokens[..., 0] += inside
+    tokens[..., 1] += 2.0 * border
+    tokens[..., 2] += 1.0 * (label == 1)
+    return tokens, PatchTargets(inside, border, label)
+
+
+def test_auroc_is_that_of_a_fitted_probe():
+    fit, test = made(200, 0), made(100, 1)
+    metric = DenseProbe(num_classes=2)
+    metric.update(*fit, reference=True)
+    metric.update(*test, reference=False)
+    found = metric.compute()
+    model = LogisticRegression(C=1.0).fit(fit[0].flatten(0, 1), fit[1].border.flatten())
+    wanted = roc_auc_score(test[1].border.flatten(), model.decision_function(test[0].flatten(0, 1)))
+    assert found["border"].item() == pytest.approx(wanted, abs=2e-3)
+    assert 0.7 < found["object"] < 0.9
+    assert 0.7 < found["class"] < 0.9
+
+
+def test_noise_is_at_chance():
+    metric = DenseProbe(num_classes=2)
+    for role, seed in ((True, 0), (False, 1)):
+        tokens, targets = made(300, seed)
+        metric.update(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(seed)), targets, reference=role)
+    assert all(abs(value.item() - 0.5) < 0.05 for value in metric.compute().values())
+
+
+def test_order_of_updates_does_not_matter():
+    tokens, targets = made(50, 0)
+    results = []
+    for order in (torch.arange(50), torch.arange(50).flip(0)):
+        metric = DenseProbe(num_classes=2)
+        for role in (True, False):
+            metric.update(tokens[order], PatchTargets(*(t[order] for t in targets)), reference=role)
+        results.append(metric.compute())
+    assert all(results[0][name] == pytest.approx(results[1][name].item(), abs=1e-6) for name in results[0])
+
+
+def test_one_sided_targets_are_nan_not_an_error():
+    tokens, targets = made(10, 0)
+    metric = DenseProbe(num_classes=2)
+    for role in (True, False):
+        metric.update(tokens, targets._replace(border=torch.zeros_like(targets.border)), reference=role)
+    assert metric.compute()["border"].isnan()

@@ -1,0 +1,187 @@
+"""The task under Lightning's Trainer: what happens when, and that it does not depend on how a run was cut."""
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import conmim
+from lightning import Callback, Trainer, seed_everything
+from torch.utils.data import DataLoader
+
+from conmim_lightning.batches import PretrainViews
+from conmim_lightning.callbacks.divergence import Divergence
+from conmim_lightning.optim.non_finite import NonFiniteError
+from conmim_lightning.perturbation.apply import Perturbation
+from conmim_lightning.tasks.pretrain import PretrainTask
+
+
+def make_task(**changes):
+    seed_everything(0, verbose=False)
+    arguments = {
+        "model": conmim(),
+        "perturbation": Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=("weak", "weak"), largest_sigma=2),
+        "optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.05),
+        "batch_size": 4,
+        "epochs": 2,
+        "warmup_epochs": 0,
+        "min_lr": 0.0,
+        "momentum_start": 0.9,
+        "monitor_every": 1,
+    }
+    return PretrainTask(**(arguments | changes))
+
+
+def make_batches(count=6, bad=None):
+    random = torch.Generator().manual_seed(0)
+    batches = []
+    for number in range(count):
+        student, teacher = (torch.randn(4, 3, 32, 32, generator=random) for _ in range(2))
+        if number == bad:
+            student[2] = torch.nan
+        mask = torch.rand(4, 4, 4, generator=random) < 0.5
+        batches.append(PretrainViews(student, teacher, mask, torch.arange(4) + 4 * number))
+    return DataLoader(batches, batch_size=None)
+
+
+class Watch(Callback):
+    """Notes the teacher's and the student's class token at the end of each batch."""
+
+    def __init__(self):
+        self.teacher, self.student, self.metrics = [], [], []
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+        model = task.model
+        self.teacher.append(model.teacher.branch.encoder.backbone.cls_token.detach().clone())
+        self.student.append(model.student.encoder.backbone.cls_token.detach().clone())
+        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def fit(task, batches, *callbacks, **changes):
+    arguments = {"max_epochs": 2, "gradient_clip_val": 1.0}
+    trainer = Trainer(
+        **(arguments | changes),
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(task, batches)
+    return trainer
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_teacher_moves_once_an_optimizer_step(accumulate):
+    task, watch = make_task(), Watch()
+    start = task.model.student.encoder.backbone.cls_token.detach().clone()
+    fit(task, make_batches(), watch, accumulate_grad_batches=accumulate)
+    steps = 12 // accumulate
+    assert task.trainer.global_step == steps
+    teacher = start
+    for batch in range(12):
+        if (batch + 1) % accumulate == 0:
+            momentum = 0.9 + 0.1 * (1 - torch.cos(torch.tensor(torch.pi * (batch // accumulate) / steps))) / 2
+            teacher = momentum * teacher + (1 - momentum) * watch.student[batch]
+        torch.testing.assert_close(watch.teacher[batch], teacher)
+
+
+def test_two_half_batches_accumulate_to_the_gradient_of_their_mean():
+    # With BatchNorm a batch is no sum of its halves; the gradient of two equal batches is that of one.
+    batches = list(make_batches(1))
+    once, twice = make_task(), make_task()
+    fit(once, DataLoader(batches, batch_size=None), max_epochs=1)
+    fit(twice, DataLoader(batches * 2, batch_size=None), max_epochs=1, accumulate_grad_batches=2)
+    for one, other in zip(once.model.student.parameters(), twice.model.student.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_is_logged():
+    task, watch = make_task(), Watch()
+    fit(task, make_batches(), watch)
+    assert set(watch.metrics[-1]) == {
+        "train/loss",
+        "train/retrieval_top1",
+        "train/position_only_top1",
+        "train/position_only_share",
+        "train/positive_similarity",
+        "train/hardest_negative_similarity",
+        "train/key_spread",
+        "train/key_rank",
+        "train/teacher_distance",
+        "optim/lr",
+        "optim/teacher_momentum",
+        "optim/grad_norm",
+    }
+    assert watch.metrics[0]["optim/lr"] == pytest.approx(1e-2)
+    assert watch.metrics[0]["optim/teacher_momentum"] == pytest.approx(0.9)
+
+
+def test_momentum_zero_keeps_the_teacher_equal_to_the_student():
+    task, watch = make_task(momentum_start=0.0, momentum_end=0.0), Watch()
+    fit(task, make_batches(), watch)
+    assert all(torch.equal(one, other) for one, other in zip(watch.teacher, watch.student, strict=True))
+
+
+def test_non_finite_stops_with_the_facts(tmp_path: Path):
+    task = make_task()
+    with pytest.raises(
+        NonFiniteError, match=r"nan .*at step 3 in epoch 0 on cpu \(rank 0\), samples \[12, 13, 14, 15\]"
+    ):
+        with pytest.warns(UserWarning, match="wrote the batch and the weights"):
+            fit(task, make_batches(bad=3), Divergence(str(tmp_path)))
+    kept = torch.load(tmp_path / "diverged_step3_rank0.pt", weights_only=True)
+    assert kept["batch"]["student_view"][2].isnan().all()
+    assert kept["batch"]["index"].tolist() == [12, 13, 14, 15]
+    assert all(value.isfinite().all() for name, value in kept["model"].items() if "running" not in name)
+
+
+def test_non_finite_names_the_samples_of_all_accumulated_batches(tmp_path: Path):
+    with pytest.raises(NonFiniteError, match=r"samples \[0, 1, 2, 3, 4, 5, 6, 7\]"):
+        fit(make_task(), make_batches(bad=0), accumulate_grad_batches=2)
+
+
+def test_non_finite_may_be_skipped():
+    task, watch = make_task(on_non_finite="skip"), Watch()
+    fit(task, make_batches(bad=3), watch, max_epochs=1)
+    assert task.skipped_steps == 1
+    assert watch.metrics[-1]["optim/skipped_steps"] == 1
+    assert torch.equal(watch.student[3], watch.student[2])
+    assert torch.equal(watch.teacher[3], watch.teacher[2])
+    assert not torch.equal(watch.student[4], watch.student[3])
+    assert all(parameter.isfinite().all() for parameter in task.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"warmup_epochs": 5}, "warmup_epochs <= epochs, got 5 and 2"),
+        ({"momentum_start": 1.5}, "1.5"),
+        ({"on_non_finite": "pray"}, "pray"),
+        ({"temperature": -1.0}, "-1.0"),
+        ({"min_lr": -1.0}, "-1.0"),
+    ],
+)
+def test_bad_arguments(changes, told):
+    with pytest.raises(ValueError, match=told):
+        make_task(**changes)
+
+
+def test_a_checkpoint_of_another_architecture():
+    state = make_task(model=conmim(depth=3, embed_dim=8)).state_dict()
+    with pytest.raises(
+        ValueError, match=r"another architecture \(\d+ tensors of another shape, 0 missing, \d+ unknown\)"
+    ):
+        make_task().on_load_checkpoint({"state_dict": state})
+
+
+def test_clipping_by_value_is_refused():
+    task = make_task()
+    with pytest.raises(ValueError, match="'value'"):
+        task.configure_gradient_clipping(SimpleNamespace(), 1.0, "value")  # type: ignore[arg-type]
+
+
+def test_inference_gives_the_teachers_patch_tokens():
+    assert make_task()(torch.randn(2, 3, 32, 32)).shape == (2, 16, 16)

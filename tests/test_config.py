@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from conmim_lightning.config import CONF_DIR, ConfigError, check, without_credential
+from conmim_lightning.train import run
+
+EXPERIMENTS = sorted(path.stem for path in (Path(CONF_DIR) / "experiment").glob("*.yaml"))
+OPTIONS = {
+    group: sorted(path.stem for path in (Path(CONF_DIR) / group).glob("*.yaml"))
+    for group in ("masking", "perturbation", "backbone", "logger", "trainer", "debug")
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_passes_the_check(composed, experiment):
+    plain = check(composed(f"experiment={experiment}", "data.root=."))
+    assert plain["task"]["temperature"] == 0.1
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_takes_two_steps_on_made_data(composed, tiny, experiment):
+    trainer = run(composed(f"experiment={experiment}", *tiny, "debug=two_steps"))
+    assert trainer.global_step == 2
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_opens_with_its_recipe_card(experiment):
+    text = (Path(CONF_DIR) / "experiment" / f"{experiment}.yaml").read_text()
+    for word in ("python -m conmim_lightning.train", "# Sources", "# Expected", "# Hardware", "# Batch"):
+        assert word in text
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, name) for group, names in OPTIONS.items() for name in names])
+def test_every_option_passes_the_check(composed, group, option):
+    changes = ["backbone.img_size=224"] if group == "masking" else []
+    check(composed(f"{group}={option}", "data.root=.", *changes))
+
+
+@pytest.mark.parametrize(
+    ("overrides"),
+    [
+        ["masking=block", "masking.num_hidden=7", "masking.min_block=2"],
+        ["masking=uniform"],
+        ["perturbation=both_strong"],
+        ["perturbation=switched"],
+        ["task.dictionary=device", "task.similarity_filter=0.9"],
+        ["backbone.in_chans=1", "data.mean=[0.5]", "data.std=[0.5]"],
+        ["backbone.in_chans=4", "data.mean=[0.5,0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5,0.5]"],
+        ["schedule.accumulate=2", "schedule.lr_scaling=linear"],
+        ["task.on_non_finite=skip", "trainer.precision=bf16-mixed"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_documented_choice_takes_two_steps(composed, tiny, overrides):
+    trainer = run(composed("experiment=quickstart", *tiny, "debug=two_steps", *overrides))
+    assert trainer.global_step == 2
+
+
+@pytest.mark.parametrize("family", ["absolute", "rotary"])
+def test_other_families_take_two_steps(composed, tiny, family):
+    trainer = run(
+        composed(
+            "experiment=vit_b_pretrain", f"backbone=vit_b_{family}", *tiny, "debug=two_steps", "task.model.locality=0"
+        )
+    )
+    assert trainer.global_step == 2
+
+
+def test_recipe_of_the_large_model_is_the_published_one(composed):
+    plain = check(composed("experiment=vit_l_pretrain", "data.root=."))
+    assert plain["optimizer"]["lr"] == 7.5e-4
+    assert plain["optimizer"]["betas"] == [0.9, 0.98]
+    assert plain["optimizer"]["weight_decay"] == 0.05
+    assert plain["schedule"]["epochs"] == 1600
+    assert plain["schedule"]["clip_norm"] == 1.0
+    assert plain["backbone"]["init_values"] == 1e-5
+    assert plain["backbone"]["drop_path_rate"] == 0
+    assert plain["masking"] == {
+        "_target_": "conmim_lightning.masking.random_units.RandomUnitMasking",
+        "grid_size": 14,
+        "unit_size": 2,
+        "ratio": 0.75,
+    }
+
+
+MISTAKES = {
+    "data.root is missing": ([], r"data.root: missing"),
+    "misspelt key": (["data.root=.", "+task.temprature=0.2"], r"task.temprature: .* takes no such argument; it takes"),
+    "misspelt key of a partial": (["data.root=.", "+optimizer.weight_dcay=0"], "optimizer.weight_dcay"),
+    "misspelt plain key": (["data.root=.", "+schedule.warmup=3"], "schedule.warmup: unknown; schedule has epochs"),
+    "unknown top-level key": (["data.root=.", "+learning_rate=3"], "learning_rate: unknown; top-level keys are"),
+    "target that does not exist": (["data.root=.", "optimizer._target_=torch.optim.AdamX"], "torch.optim.AdamX"),
+    "module that does not exist": (["data.root=.", "optimizer._target_=torhc.optim.AdamW"], "torhc"),
+    "size that does not divide": (
+        ["data.root=.", "backbone.img_size=225"],
+        "image size by patch size: 225 is not divisible by 16",
+    ),
+    "argument taken away": (["data.root=.", "~masking.ratio"], "masking.ratio: missing; .*RandomUnitMasking needs it"),
+    "dangling interpolation": (["data.root=.", "data.seed=${sede}"], "data.seed: .*sede"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told(composed, mistake):
+    overrides, told = MISTAKES[mistake]
+    with pytest.raises(ConfigError, match=told):
+        check(composed(*overrides))
+
+
+def test_all_faults_are_told_at_once(composed):
+    with pytest.raises(ConfigError, match=r"(?s)^[45] fault.*temprature.*weight_dcay.*torch.optim.AdamX|^\d fault"):
+        check(composed("data.root=.", "+task.temprature=0.2", "+trainer.max_epoch=3", "+masking.ratoi=1"))
+    with pytest.raises(ConfigError) as caught:
+        check(composed("data.root=.", "+task.temprature=0.2", "+trainer.max_epoch=3", "+masking.ratoi=1"))
+    assert all(name in str(caught.value) for name in ("task.temprature", "trainer.max_epoch", "masking.ratoi"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["masking.ratio=1.5"], "between 0 and 1, got 1.5"),
+        (["masking.unit_size=3"], "does not divide into units of 3"),
+        (["task.temperature=0"], "temperature must be a positive number, got 0"),
+        (["data.batch_size=1"], "got 1"),
+        (["perturbation.teacher=loud"], "loud"),
+        (["data.crop.scale=[0.5,2]"], "crop scale"),
+        (["backbone.num_heads=3"], "embed_dim 16 does not divide into 3 heads"),
+        (["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
+    ],
+)
+def test_bad_values_end_before_training(composed, tiny, overrides, told):
+    from hydra.errors import HydraException
+
+    with pytest.raises((ValueError, OSError, HydraException), match=told):
+        run(composed("experiment=quickstart", *tiny, *overrides))
+
+
+def test_unknown_experiment(composed):
+    with pytest.raises(ConfigCompositionException, match=r"(?s)vit_x.*quickstart"):
+        composed("experiment=vit_x")
+
+
+def test_interpolations_are_resolved(composed):
+    plain = check(composed("data.root=.", "backbone.img_size=96"))
+    assert plain["data"]["crop"]["size"] == 96
+    assert plain["masking"]["grid_size"] == 6
+    assert "${" not in OmegaConf.to_yaml(plain)
+
+
+def test_credentials(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    assert without_credential("SOME_KEY", "example.org")
+    (tmp_path / ".netrc").write_text("machine example.org login user password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert not without_credential("SOME_KEY", "example.org")
+    assert without_credential("SOME_KEY", "example.com")
+    monkeypatch.setenv("SOME_KEY", "x")
+    assert not without_credential("SOME_KEY", "example.com")

@@ -1,0 +1,209 @@
+"""The command itself: runs, resumes, sweeps, mistakes. Processes are spawned only where one is the point."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+
+from conmim_lightning.train import run
+
+SHORT = ["experiment=quickstart", "schedule.epochs=3", "schedule.warmup_epochs=1"]
+NO_REPORT = "~callbacks.report"
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the door as a user does, with a key-less, closed-input environment."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("WANDB_API_KEY", "LOCAL_RANK")}
+    return subprocess.run(
+        [sys.executable, "-m", "conmim_lightning.train", *arguments],
+        cwd=cwd,
+        env=kept | {"HOME": str(cwd), "OMP_NUM_THREADS": "1"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, scenes_root):
+    """Weights of a run that nothing interrupted, and how to make others like it."""
+    from conftest import tiny_overrides
+    from hydra import compose, initialize_config_dir
+
+    from conmim_lightning.config import CONF_DIR, register_resolvers
+
+    register_resolvers()
+
+    def make(folder: Path, *overrides: str):
+        with initialize_config_dir(CONF_DIR, version_base="1.3"):
+            return compose(
+                "train",
+                [
+                    f"paths.run_dir={folder}",
+                    "logger=csv",
+                    "trainer=cpu",
+                    *SHORT,
+                    *tiny_overrides(scenes_root),
+                    NO_REPORT,
+                    *overrides,
+                ],
+            )
+
+    folder = tmp_path_factory.mktemp("straight")
+    run(make(folder))
+    return weights(folder), make
+
+
+class StopAt(Callback):
+    """Saves and stops at a batch, as a signal or a time limit would."""
+
+    def __init__(self, batches: int, path: Path) -> None:
+        self.batches, self.path = batches, path
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx + 1 == self.batches:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("batches", [1, 5, 6, 9, 12])
+def test_resumed_equals_straight_through(straight, tmp_path, monkeypatch, batches):
+    """Bit for bit: stopped in an epoch, at its end, after it."""
+    wanted, make = straight
+    stop = StopAt(batches, tmp_path / "stopped.ckpt")
+    import lightning
+
+    original = lightning.Trainer.__init__
+
+    def with_stop(self, *args, callbacks=(), **kwargs):
+        original(self, *args, callbacks=[*callbacks, stop], **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "__init__", with_stop)
+        run(make(tmp_path / "first"))
+    trainer = run(make(tmp_path / "second", f"resume={tmp_path}/stopped.ckpt"))
+    assert trainer.global_step == 18
+    assert same(weights(tmp_path / "second"), wanted)
+
+
+def test_resumed_between_accumulated_batches_keeps_order(straight, tmp_path):
+    """A checkpoint at an optimizer step, two batches each."""
+    _, make = straight
+    run(make(tmp_path / "whole", "schedule.accumulate=2"))
+    run(
+        make(
+            tmp_path / "part",
+            "schedule.accumulate=2",
+            "trainer.max_epochs=3",
+            "+trainer.min_epochs=1",
+            "callbacks.checkpoint.every_n_epochs=1",
+        )
+    )
+    kept = sorted((tmp_path / "part" / "checkpoints").glob("step*.ckpt"))
+    assert kept
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "part"))
+
+
+def test_checkpoint_of_another_architecture(straight, tmp_path):
+    _, make = straight
+    run(make(tmp_path / "first", "debug=two_steps"))
+    with pytest.raises(ValueError, match="another architecture"):
+        run(make(tmp_path / "second", "backbone.embed_dim=32", f"resume={tmp_path}/first/checkpoints/last.ckpt"))
+
+
+@pytest.mark.slow
+def test_kill_and_resume(straight, tmp_path, scenes_root):
+    """kill -9 in the middle of a run; what the last checkpoint holds is enough to end up the same."""
+    from conftest import tiny_overrides
+
+    wanted, make = straight
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conmim_lightning.train", *SHORT, *tiny_overrides(scenes_root), NO_REPORT, "logger=none",
+         "trainer=cpu", f"paths.run_dir={folder}", f"hydra.run.dir={folder}", "schedule.epochs=3"],
+        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    deadline = time.time() + 120
+    while not checkpoint.exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shutil.copy(checkpoint, tmp_path / "kept.ckpt")
+    run(make(tmp_path / "second", f"resume={tmp_path}/kept.ckpt"))
+    assert same(weights(tmp_path / "second"), wanted)
+
+
+@pytest.mark.slow
+def test_the_command_from_any_folder(tmp_path, tiny):
+    done = command("experiment=quickstart", *tiny, "schedule.epochs=1", "schedule.warmup_epochs=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = dict(
+        line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith(("check", "metr", "pict"))
+    )
+    assert set(told) == {"checkpoint", "metrics", "pictures"}
+    assert all((tmp_path / path).is_file() for path in told.values())
+    assert "effective batch 8 = 8 a device x 1 devices x 1 accumulated" in done.stdout
+    assert "pre-training" in done.stderr
+    assert "Warning" not in done.stderr
+    run_dir = (tmp_path / told["metrics"]).parent.parent
+    assert list(run_dir.glob("wandb/offline-run-*")), "wandb is the default, offline without a key"
+
+
+@pytest.mark.slow
+def test_sweep_gives_each_run_its_folder(tmp_path, tiny):
+    done = command("-m", "experiment=quickstart", *tiny, "debug=two_steps", "logger=csv", "~callbacks.report",
+                   "task.temperature=0.05,0.1", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {path.parent.name: path.read_text() for path in tmp_path.glob("runs/*/*/*/run.yaml")}
+    assert set(found) == {"0", "1"}
+    assert "temperature: 0.05" in found["0"]
+    assert "temperature: 0.1" in found["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["experiment=quickstrat"], "quickstrat"),
+        (["data.root=nowhere"], "'nowhere' does not exist"),
+        (["data.root=.", "task.temprature=1"], "temprature"),
+        (["data.root=.", "paths.root_dir=/dev/null/x"], "/dev/null"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(tmp_path, arguments, told):
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.ddp
+def test_two_processes_train_one_model(tmp_path, tiny):
+    done = command("experiment=quickstart", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+                   "data.batch_size=4", "schedule.epochs=1", "schedule.warmup_epochs=0", "logger=csv",
+                   "trainer.log_every_n_steps=1", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "effective batch 8 = 4 a device x 2 devices x 1 accumulated" in done.stdout
+    runs = list(tmp_path.glob("runs/*/*"))
+    assert len(runs) == 1, "both processes write to one folder"
+    assert (runs[0] / "report.png").is_file()
+    assert torch.load(runs[0] / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 6
