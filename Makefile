@@ -33,8 +33,11 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu:  ## GPU tests and a first timing of the step, with the Python that PYTHON names (default: .venv if it is there)
-	$(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) -m conmim_lightning.gpu_check
+gpu: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src $(PYTHON))
+gpu:  ## GPU tests and a first timing of the step in bf16, eager and compiled; uses .venv if it is there, else PYTHON
+	$(PY) -m pytest -m gpu
+	$(PY) -m conmim_lightning.benchmark experiment=vit_b_pretrain benchmark.batch_size=128 \
+		benchmark.precisions=[bf16-mixed] benchmark.compile=[false,true]
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache

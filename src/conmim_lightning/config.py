@@ -29,6 +29,7 @@ _KNOWN = (
     "callbacks",
     "logger",
     "paths",
+    "benchmark",
 )
 _PLAIN_GROUPS = {
     "schedule": (
@@ -43,6 +44,7 @@ _PLAIN_GROUPS = {
         "reference_batch",
     ),
     "paths": ("root_dir", "data_dir", "run_dir"),
+    "benchmark": ("batch_size", "warmup", "steps", "precisions", "compile"),
 }
 """Keys of the groups that name no target and so have no signature to be checked against."""
 

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def test_missing_and_empty(tmp_path: Path):
         FolderSource(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no image below"):
         FolderSource(tmp_path)
-    with pytest.raises(ValueError, match="no image below.*jpg, .jpeg"):
+    with pytest.raises(ValueError, match=r"no image below.*jpg, .jpeg"):
         FolderSource(touch(tmp_path, "readme.md"))
     with pytest.raises(ValueError, match="is not a folder"):
         FolderSource(tmp_path / "readme.md")
@@ -46,7 +45,7 @@ def test_an_image_outside_the_class_folders(tmp_path: Path):
 
 def test_a_loop_of_links_ends(tmp_path: Path):
     touch(tmp_path, "a/1.jpg")
-    os.symlink(tmp_path, tmp_path / "a" / "loop")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
     assert len(FolderSource(tmp_path)) == 1
 
 

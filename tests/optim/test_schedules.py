@@ -1,5 +1,7 @@
 """Hand-worked values; the official figures are in test_golden.py."""
 
+import itertools
+
 import pytest
 
 from conmim_lightning.optim.schedules import cosine, warmup_cosine
@@ -13,7 +15,7 @@ def test_cosine():
 def test_warmup_reaches_the_peak_at_its_last_step():
     rates = [warmup_cosine(step, total_steps=10, warmup_steps=3, peak=2.0, end=0.0) for step in range(10)]
     assert rates[:4] == [0.0, 1.0, 2.0, 2.0]
-    assert all(later < earlier for earlier, later in zip(rates[3:], rates[4:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[3:]))
 
 
 def test_without_warmup():

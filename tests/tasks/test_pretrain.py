@@ -127,11 +127,13 @@ def test_momentum_zero_keeps_the_teacher_equal_to_the_student():
 
 def test_non_finite_stops_with_the_facts(tmp_path: Path):
     task = make_task()
-    with pytest.raises(
-        NonFiniteError, match=r"nan .*at step 3 in epoch 0 on cpu \(rank 0\), samples \[12, 13, 14, 15\]"
+    with (
+        pytest.raises(
+            NonFiniteError, match=r"nan .*at step 3 in epoch 0 on cpu \(rank 0\), samples \[12, 13, 14, 15\]"
+        ),
+        pytest.warns(UserWarning, match="wrote the batch and the weights"),
     ):
-        with pytest.warns(UserWarning, match="wrote the batch and the weights"):
-            fit(task, make_batches(bad=3), Divergence(str(tmp_path)))
+        fit(task, make_batches(bad=3), Divergence(str(tmp_path)))
     kept = torch.load(tmp_path / "diverged_step3_rank0.pt", weights_only=True)
     assert kept["batch"]["student_view"][2].isnan().all()
     assert kept["batch"]["index"].tolist() == [12, 13, 14, 15]

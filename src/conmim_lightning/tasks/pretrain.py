@@ -161,13 +161,7 @@ class PretrainTask(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with the official decay groups; warm-up and cosine per optimizer step."""
         batch = self.effective_batch
-        optimizer = build_optimizer(
-            self.optimizer_factory,
-            decay_groups(self.model.student.named_parameters()),
-            scaling=self.lr_scaling,
-            effective_batch=batch,
-            reference_batch=self.reference_batch,
-        )
+        optimizer = self.make_optimizer(batch)
         rate, scale = optimizer.param_groups[0]["lr"], batch / self.reference_batch if self.lr_scaling != "none" else 1
         rank_zero_info(
             f"effective batch {batch} = {self.batch_size} a device x {self.trainer.world_size} devices x "
@@ -176,6 +170,16 @@ class PretrainTask(LightningModule):
         )
         return schedule_rate(
             optimizer, total_steps=self.total_steps, warmup_steps=self.warmup_steps, end=self.min_lr * scale
+        )
+
+    def make_optimizer(self, effective_batch: int) -> Optimizer:
+        """The optimizer for a number of images per step, with the official decay groups."""
+        return build_optimizer(
+            self.optimizer_factory,
+            decay_groups(self.model.student.named_parameters()),
+            scaling=self.lr_scaling,
+            effective_batch=effective_batch,
+            reference_batch=self.reference_batch,
         )
 
     @property

@@ -1,0 +1,61 @@
+"""What only a GPU shows; `make gpu` runs these."""
+
+import pytest
+import torch
+from conftest import conmim
+from hydra import compose, initialize_config_dir
+
+from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
+from conmim_lightning.perturbation.apply import perturb
+from conmim_lightning.perturbation.draw import PerturbationDraw
+from conmim_lightning.randomness import generator
+from conmim_lightning.train import run
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def gpu_is_there():
+    assert torch.cuda.is_available(), "these tests need a GPU; deselect them with -m 'not gpu'"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_on_the_gpu(tiny, tmp_path, precision):
+    register_resolvers()
+    overrides = [f"paths.run_dir={tmp_path}", "logger=csv", "experiment=quickstart", *tiny, "trainer.devices=1"]
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose(
+            "train", [*overrides, "schedule.epochs=2", "schedule.warmup_epochs=1", f"trainer.precision={precision}"]
+        )
+    trainer = run(cfg)
+    assert trainer.strategy.root_device.type == "cuda"
+    assert trainer.global_step == 12
+    assert (tmp_path / "report.png").is_file()
+
+
+def test_perturbation_is_that_of_the_cpu():
+    draw = PerturbationDraw(teacher="strong", blur_probability=0.5)
+    rows = torch.stack([draw(generator(0, 0, index))[1] for index in range(64)])
+    crop = torch.randint(0, 256, (64, 3, 96, 96), dtype=torch.uint8)
+    ours, theirs = perturb(crop.cuda(), rows.cuda(), largest_sigma=2.0).cpu(), perturb(crop, rows, largest_sigma=2.0)
+    # Rounding to whole grey levels and the threshold of the solarisation may fall on the other side for a few pixels.
+    assert ((ours - theirs).abs() > 2).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_compiled_equals_eager(precision):
+    torch.manual_seed(0)
+    model = conmim(embed_dim=64, num_heads=4, img_size=64).cuda()
+    view, mask = torch.randn(8, 3, 64, 64, device="cuda"), torch.rand(8, 8, 8, device="cuda") < 0.5
+    losses, gradients = [], []
+    for student in (model.student, torch.compile(model.student)):
+        model.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision is torch.bfloat16):
+            loss = PatchInfoNCE()(student(view, mask), model.teach(view), mask)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(model.student.encoder.mask_token.grad.clone())
+    tolerance = 1e-4 if precision is torch.float32 else 3e-2
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+    assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 1 - tolerance
