@@ -18,7 +18,7 @@ ALLOWED = {
     "tasks": {"models", "losses", "metrics", "optim", "batches", "lightning", "torch", "torchmetrics", "timm"},
     "models": {"weights", "torch", "timm", "torchvision"},
     "weights": {"torch"},
-    "data": {"masking", "perturbation", "randomness", "batches", "torch", "torchvision", "timm"},
+    "data": {"masking", "perturbation", "randomness", "batches", "torch", "torchvision", "timm", "sklearn"},
     "losses": {"torch"},
     "masking": {"torch"},
     "perturbation": {"torch"},

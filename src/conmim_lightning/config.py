@@ -107,8 +107,11 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(_listed(faults))
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    faults = [fault for name, node in _targets(plain, "") for fault in _signature_faults(name, node)]
-    if faults:
+    told: dict[str, str] = {}  # a group that another one refers to stands in both; its faults are told once
+    for name, node in sorted(_targets(plain, ""), key=lambda target: target[0].count(".")):
+        for key, fault in _signature_faults(node):
+            told.setdefault(f"{key}: {fault}", f"{name}.{key}: {fault}")
+    if faults := list(told.values()):
         raise ConfigError(_listed(faults))
     return plain  # type: ignore[return-value]
 
@@ -146,18 +149,18 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{name}.{number}")
 
 
-def _signature_faults(name: str, node: dict[str, Any]) -> Iterator[str]:
-    """What the target's signature says against the given arguments."""
+def _signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and fault, where the target's signature speaks against the given arguments."""
     try:
         parameters = inspect.signature(_locate(node["_target_"])).parameters
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        yield f"{name}._target_: {node['_target_']!r} cannot be used: {error}"
+        yield "_target_", f"{node['_target_']!r} cannot be used: {error}"
         return
     given = [key for key in node if key not in _HYDRA_KEYS]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in given:
             if key not in parameters:
-                yield f"{name}.{key}: {node['_target_']} takes no such argument; it takes {', '.join(parameters)}"
+                yield key, f"{node['_target_']} takes no such argument; it takes {', '.join(parameters)}"
     if node.get("_partial_"):
         return
     for key, parameter in parameters.items():
@@ -166,7 +169,7 @@ def _signature_faults(name: str, node: dict[str, Any]) -> Iterator[str]:
             parameter.POSITIONAL_OR_KEYWORD,
         )
         if required and key not in given:
-            yield f"{name}.{key}: missing; {node['_target_']} needs it"
+            yield key, f"missing; {node['_target_']} needs it"
 
 
 def _locate(target: str) -> Any:

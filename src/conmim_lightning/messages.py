@@ -49,12 +49,18 @@ def told_plainly() -> Iterator[None]:
         mendable = isinstance(cause, ValueError | OSError | HydraException) or type(cause).__name__ == "NonFiniteError"
         if not mendable or os.environ.get("CONMIM_TRACE") == "1":
             raise
-        print(f"\nerror: {cause}", file=sys.stderr)
+        print(f"\nerror: {cause}{_allowed_keys(cause)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
 def _innermost(error: BaseException) -> BaseException:
     """Hydra wraps what a constructor raises; the cause says what was wrong."""
-    while type(error).__name__ in ("InstantiationException", "ConfigCompositionException") and error.__cause__:
+    while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
     return error
+
+
+def _allowed_keys(error: BaseException) -> str:
+    """For an override of a key that is not there: the keys that are."""
+    place = getattr(error.__cause__, "parent_node", None)
+    return f"\nkeys here: {', '.join(map(str, place))}" if place is not None else ""

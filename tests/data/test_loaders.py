@@ -26,3 +26,11 @@ def test_evaluation_has_every_sample_once_over_devices():
         for rank in range(2)
     ]
     assert parts == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+
+
+def test_evaluation_of_an_evenly_spaced_part():
+    parts = []
+    for rank in range(2):
+        loader = evaluation_loader(list(range(100)), batch_size=3, num_workers=0, rank=rank, num_devices=2, limit=5)  # type: ignore[arg-type]
+        parts.append([int(index) for batch in loader for index in batch])
+    assert parts == [[0, 40, 80], [20, 60]]

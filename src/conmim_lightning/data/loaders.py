@@ -31,8 +31,19 @@ def train_loader(
 
 
 def evaluation_loader(
-    dataset: Dataset[Any], *, batch_size: int, num_workers: int, rank: int, num_devices: int
+    dataset: Dataset[Any], *, batch_size: int, num_workers: int, rank: int, num_devices: int, limit: int | None = None
 ) -> DataLoader[Any]:
-    """Batches of every sample once over all devices, in order; device r of R takes r, r + R, ... ."""
-    mine = range(rank, len(dataset), num_devices)  # type: ignore[arg-type]
+    """Batches of every sample once over all devices, in order; device r of R takes the r-th, (r + R)-th, ... .
+
+    Args:
+        dataset: takes whole numbers from 0.
+        batch_size: samples a batch and device.
+        num_workers: loader processes.
+        rank: r.
+        num_devices: R.
+        limit: at most this many samples, evenly spaced over the dataset; None takes all.
+    """
+    size = len(dataset)  # type: ignore[arg-type]
+    count = size if limit is None else min(size, limit)
+    mine = [place * size // count for place in range(rank, count, num_devices)]
     return DataLoader(dataset, batch_size=batch_size, sampler=mine, num_workers=num_workers, worker_init_fn=_one_thread)

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_auroc
 Part = dict[str, Tensor]
 Chosen = Callable[[Part], Tensor]
 
-_NEWTON_STEPS = 12
+_NEWTON_STEPS, _CONVERGED = 20, 1e-6
 _BORDER_SHARE = 0.1
 
 
@@ -68,7 +68,10 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
         chance = torch.sigmoid(inputs @ weights)
         gradient = inputs.T @ (chance - goal) / len(goal) + ridge * weights
         curvature = (inputs * (chance * (1 - chance))[:, None]).T @ inputs / len(goal) + torch.diag(ridge)
-        weights = weights - torch.linalg.solve(curvature, gradient)
+        change = torch.linalg.solve(curvature, gradient)
+        weights = weights - change
+        if change.abs().max() < _CONVERGED:
+            break
     return weights
 
 

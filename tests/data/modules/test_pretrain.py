@@ -69,6 +69,7 @@ def test_an_unlabelled_tree_has_no_probes(scenes_root: Path):
         ({"channels": 2, "mean": [0.5] * 2, "std": [0.5] * 2}, "got 2"),
         ({"mean": [0.5]}, "3 entries"),
         ({"num_workers": -1}, "got -1"),
+        ({"probe_images": 0}, "got 0"),
         ({"class_map_root": "."}, "num_map_classes"),
     ],
 )

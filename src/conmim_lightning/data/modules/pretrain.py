@@ -41,6 +41,7 @@ class UncuratedDataModule(LightningDataModule):
         class_map_root: folder in ADE20K's layout for the dense probe; null for none.
         num_map_classes: object classes of those class maps, which count from 1.
         probe_batch_size: images a batch for the probes.
+        probe_images: at most this many reference and as many query images for each probe, evenly spaced; null for all.
         prepare: makes the files where they are missing, once a machine; null where they exist already.
 
     Raises:
@@ -64,6 +65,7 @@ class UncuratedDataModule(LightningDataModule):
         class_map_root: str | None = None,
         num_map_classes: int | None = None,
         probe_batch_size: int = 256,
+        probe_images: int | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
@@ -72,6 +74,8 @@ class UncuratedDataModule(LightningDataModule):
             raise ValueError(f"mean and std need {channels} entries, one a channel, got {list(mean)} and {list(std)}")
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, for BatchNorm, got {batch_size}")
+        if probe_images is not None and probe_images < 1:
+            raise ValueError(f"probe_images must be null or at least 1, got {probe_images}")
         if num_workers is not None and num_workers < 0:
             raise ValueError(f"num_workers must be null or at least 0, got {num_workers}")
         if class_map_root is not None and not num_map_classes:
@@ -94,6 +98,7 @@ class UncuratedDataModule(LightningDataModule):
         self.class_map_root = Path(class_map_root) if class_map_root else None
         self.num_map_classes = num_map_classes
         self.probe_batch_size = probe_batch_size
+        self.probe_images = probe_images
         self.prepare = prepare
         self._replaced: list[int] = []
         self._resume_from = (0, 0)  # epoch, samples of it over all devices
@@ -193,9 +198,10 @@ class UncuratedDataModule(LightningDataModule):
                     evaluation_loader(
                         dataset,
                         batch_size=self.probe_batch_size,
-                        num_workers=0 if len(dataset) <= 4 * self.probe_batch_size else self.num_workers,
+                        num_workers=0 if (self.probe_images or len(dataset)) <= 2048 else self.num_workers,
                         rank=trainer.global_rank if trainer else 0,
                         num_devices=self._world_size(),
+                        limit=self.probe_images,
                     ),
                 )
 
