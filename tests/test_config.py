@@ -51,6 +51,7 @@ def test_every_option_passes_the_check(composed, group, option):
         ["backbone.in_chans=4", "data.mean=[0.5,0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5,0.5]"],
         ["schedule.accumulate=2", "schedule.lr_scaling=linear"],
         ["task.on_non_finite=skip", "trainer.precision=bf16-mixed"],
+        ["logger=tensorboard", "~logger.csv"],
     ],
     ids=lambda overrides: overrides[0],
 )
@@ -111,9 +112,7 @@ def test_mistakes_are_told(composed, mistake):
 
 
 def test_all_faults_are_told_at_once(composed):
-    with pytest.raises(ConfigError, match=r"(?s)^[45] fault.*temprature.*weight_dcay.*torch.optim.AdamX|^\d fault"):
-        check(composed("data.root=.", "+task.temprature=0.2", "+trainer.max_epoch=3", "+masking.ratoi=1"))
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=r"^3 fault") as caught:
         check(composed("data.root=.", "+task.temprature=0.2", "+trainer.max_epoch=3", "+masking.ratoi=1"))
     assert all(name in str(caught.value) for name in ("task.temprature", "trainer.max_epoch", "masking.ratoi"))
 

@@ -137,8 +137,11 @@ def reproduced():
 )
 def test_each_step(reproduced, recorded, key):
     wanted = [step[key] for step in reproduced.figures["per_step"]]
-    # Accuracies are logged in float32 sums of small whole numbers.
-    assert getattr(reproduced.recorder, recorded) == pytest.approx(wanted, rel=1e-6 if key == "accuracy" else EXACT)
+    found = getattr(reproduced.recorder, recorded)
+    if key == "accuracy":  # shares of the hidden patches, computed in float32: compare the counts
+        hidden = int(reproduced.mask.sum())
+        found, wanted = ([round(share * hidden, 3) for share in shares] for shares in (found, wanted))
+    assert found == pytest.approx(wanted, rel=EXACT)
 
 
 def test_rates(reproduced):
@@ -226,7 +229,14 @@ def test_largest_relative_error(reproduced, record_property, capsys):
         who, official_name = name.split(".", 1)
         place = "student" if who == "student" else "teacher.branch"
         pairs.append((named[f"{place}.{from_official(official_name)}"].norm().item(), norm))
-    largest = max(abs(ours / wanted - 1) for ours, wanted in pairs)
+    for name, (norm, _) in reproduced.figures["step0_grad_norm_and_sum"].items():
+        if norm > 1e-12:  # below lies rounding of gradients that BatchNorm makes vanish
+            pairs.append((recorder.gradients[from_official(name)].norm().item(), norm))
+    errors = [abs(ours / wanted - 1) for ours, wanted in pairs]
+    for name in ("queries", "keys"):
+        wanted = reproduced.tensors[f"step0.{name}"]
+        errors.append(((getattr(reproduced, name)[:, :4] - wanted).norm() / wanted.norm()).item())
+    largest = max(errors)
     with capsys.disabled():
-        print(f"\nlargest relative error of {len(pairs)} official figures: {largest:.1e}")
+        print(f"\nlargest relative error of {len(errors)} official figures: {largest:.1e}")
     assert largest < EXACT

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 from lightning import Callback
@@ -83,13 +84,9 @@ class StopAt(Callback):
             trainer.should_stop = True
 
 
-@pytest.mark.parametrize("batches", [1, 5, 6, 9, 12])
-def test_resumed_equals_straight_through(straight, tmp_path, monkeypatch, batches):
-    """Bit for bit: stopped in an epoch, at its end, after it."""
-    wanted, make = straight
-    stop = StopAt(batches, tmp_path / "stopped.ckpt")
-    import lightning
-
+def stopped(make, folder: Path, batches: int, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:
+    """Checkpoint of a run that stopped after some batches."""
+    stop = StopAt(batches, folder / "stopped.ckpt")
     original = lightning.Trainer.__init__
 
     def with_stop(self, *args, callbacks=(), **kwargs):
@@ -97,28 +94,72 @@ def test_resumed_equals_straight_through(straight, tmp_path, monkeypatch, batche
 
     with monkeypatch.context() as patch:
         patch.setattr(lightning.Trainer, "__init__", with_stop)
-        run(make(tmp_path / "first"))
-    trainer = run(make(tmp_path / "second", f"resume={tmp_path}/stopped.ckpt"))
+        run(make(folder / "first", *overrides))
+    return stop.path
+
+
+@pytest.mark.parametrize("batches", [1, 5, 6, 9, 12])
+def test_resumed_equals_straight_through(straight, tmp_path, monkeypatch, batches):
+    """Bit for bit: stopped in an epoch, at its end, after it."""
+    wanted, make = straight
+    checkpoint = stopped(make, tmp_path, batches, monkeypatch)
+    trainer = run(make(tmp_path / "second", f"resume={checkpoint}"))
     assert trainer.global_step == 18
     assert same(weights(tmp_path / "second"), wanted)
 
 
-def test_resumed_between_accumulated_batches_keeps_order(straight, tmp_path):
-    """A checkpoint at an optimizer step, two batches each."""
+@pytest.mark.parametrize(
+    "overrides",
+    [["schedule.accumulate=2"], ["backbone.drop_path_rate=0.5"], ["trainer.precision=bf16-mixed", "data=scenes"]],
+    ids=["accumulation", "drop path", "bfloat16"],
+)
+def test_resumed_equals_straight_through_with(straight, tmp_path, monkeypatch, overrides):
     _, make = straight
-    run(make(tmp_path / "whole", "schedule.accumulate=2"))
-    run(
-        make(
-            tmp_path / "part",
-            "schedule.accumulate=2",
-            "trainer.max_epochs=3",
-            "+trainer.min_epochs=1",
-            "callbacks.checkpoint.every_n_epochs=1",
-        )
-    )
-    kept = sorted((tmp_path / "part" / "checkpoints").glob("step*.ckpt"))
-    assert kept
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "part"))
+    run(make(tmp_path / "whole", *overrides))
+    checkpoint = stopped(make, tmp_path, 8, monkeypatch, *overrides)
+    run(make(tmp_path / "second", *overrides, f"resume={checkpoint}"))
+    assert same(weights(tmp_path / "second"), weights(tmp_path / "whole"))
+
+
+def test_drop_path_is_at_work(straight, tmp_path):
+    """Else the test above would show nothing."""
+    wanted, make = straight
+    run(make(tmp_path, "backbone.drop_path_rate=0.5"))
+    assert not same(weights(tmp_path), wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "does not exist"),
+        (b"some text", "no readable checkpoint"),
+        ({"weights": 1}, "lacks the training"),
+    ],
+)
+def test_files_that_are_no_checkpoint(straight, tmp_path, content, told):
+    _, make = straight
+    path = tmp_path / "x.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=told):
+        run(make(tmp_path / "run", f"resume={path}"))
+    assert not (tmp_path / "run" / "metrics").exists(), "told before a logger starts"
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(straight, tmp_path):
+    """A pickle may name any function to call; none is called."""
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    _, make = straight
+    torch.save({"state_dict": Trap(), "loops": {}}, tmp_path / "trap.ckpt")
+    with pytest.raises(ValueError, match="no readable checkpoint"):
+        run(make(tmp_path / "run", f"resume={tmp_path}/trap.ckpt"))
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_checkpoint_of_another_architecture(straight, tmp_path):
@@ -169,13 +210,16 @@ def test_the_command_from_any_folder(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_sweep_gives_each_run_its_folder(tmp_path, tiny):
-    done = command("-m", "experiment=quickstart", *tiny, "debug=two_steps", "logger=csv", "~callbacks.report",
+    done = command("-m", "experiment=quickstart", *tiny, "debug=two_steps", "~callbacks.report",
                    "task.temperature=0.05,0.1", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = {path.parent.name: path.read_text() for path in tmp_path.glob("runs/*/*/*/run.yaml")}
     assert set(found) == {"0", "1"}
     assert "temperature: 0.05" in found["0"]
     assert "temperature: 0.1" in found["1"]
+    for number in found:
+        runs = list(tmp_path.glob(f"runs/*/*/{number}/wandb/offline-run-*"))
+        assert len(runs) == 1, "each job has a wandb run of its own"
 
 
 @pytest.mark.slow
@@ -186,6 +230,7 @@ def test_sweep_gives_each_run_its_folder(tmp_path, tiny):
         (["data.root=nowhere"], "'nowhere' does not exist"),
         (["data.root=.", "task.temprature=1"], "temprature"),
         (["data.root=.", "paths.root_dir=/dev/null/x"], "/dev/null"),
+        (["data.root=.", "data.batch_size=many"], "many"),
     ],
 )
 def test_mistakes_end_with_a_sentence(tmp_path, arguments, told):

@@ -100,6 +100,8 @@ def main(cfg: DictConfig) -> None:
     plain = check(cfg)
     import torch
 
+    if unknown := set(plain["benchmark"]["precisions"]) - {"32-true", "bf16-mixed"}:
+        raise ValueError(f"benchmark.precisions must be of 32-true and bf16-mixed, got {sorted(unknown)}")
     quiet_libraries()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, batch {plain['benchmark']['batch_size']}")

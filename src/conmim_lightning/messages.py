@@ -42,11 +42,16 @@ def told_plainly() -> Iterator[None]:
     """
     from hydra.errors import HydraException
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands its errors on instead of printing a trace
     try:
         yield
     except Exception as error:
         cause = _innermost(error)
-        mendable = isinstance(cause, ValueError | OSError | HydraException) or type(cause).__name__ == "NonFiniteError"
+        mendable = (
+            isinstance(cause, ValueError | OSError | HydraException)
+            or type(cause).__name__ == "NonFiniteError"
+            or cause is not error  # a constructor refused what the configuration gave it
+        )
         if not mendable or os.environ.get("CONMIM_TRACE") == "1":
             raise
         print(f"\nerror: {cause}{_allowed_keys(cause)}", file=sys.stderr)

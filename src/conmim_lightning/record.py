@@ -41,6 +41,8 @@ def run_record(config: dict[str, Any]) -> dict[str, Any]:
 def git_state() -> str:
     """Commit of the source tree this package runs from, with "-dirty" for changes; "unknown" outside a checkout."""
     here = Path(__file__).parent
+    if not (here.parents[1] / ".git").exists() or not (here.parents[1] / "pyproject.toml").exists():
+        return "unknown"  # installed, or below another project's checkout
     try:
         told = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

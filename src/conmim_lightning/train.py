@@ -38,14 +38,42 @@ def run(cfg: DictConfig) -> "Trainer":
     quiet_libraries()
     os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
     seed_everything(plain["seed"], workers=True, verbose=False)
-    data = instantiate(plain["data"])
     task = instantiate(plain["task"])
+    if plain["resume"]:
+        task.on_load_checkpoint(read_checkpoint(plain["resume"]))  # refuses an unfit one before anything slow
+    data = instantiate(plain["data"])
+    if "LOCAL_RANK" not in os.environ:
+        data.prepare_data()
+        data.setup()
     callbacks = [instantiate(callback) for callback in plain["callbacks"].values()]
     callbacks.append(RunRecord(run_record(plain), plain["paths"]["run_dir"]))
     loggers = [instantiate(logger) for logger in plain["logger"].values()]
     trainer = instantiate(plain["trainer"], callbacks=callbacks, logger=loggers or False)
-    trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=False if plain["resume"] else None)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=True if plain["resume"] else None)
+    finally:
+        for logger in loggers:  # the next run of a sweep must not go on in this one's record
+            getattr(logger.experiment, "finish", lambda: None)()
     return trainer
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """A Lightning checkpoint's content, on the CPU; executes nothing that the file may carry.
+
+    Raises:
+        ValueError: no such file, or not a checkpoint of this project.
+    """
+    import torch
+
+    if not os.path.isfile(path):
+        raise ValueError(f"checkpoint {path!r} does not exist")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever the bytes make the reader raise
+        raise ValueError(f"{path!r} is no readable checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, dict) or "state_dict" not in found or "loops" not in found:
+        raise ValueError(f"{path!r} is no checkpoint of a training run: it lacks the training's state")
+    return found
 
 
 def _say_where(trainer: "Trainer", run_dir: str) -> None:
@@ -82,13 +110,13 @@ def main(cfg: DictConfig) -> None:
 def _as_launched_rank() -> None:
     """A process that another rank launched runs that rank's job alone, whatever sweep the command line asked for."""
     if "LOCAL_RANK" in os.environ and _OVERRIDES in os.environ:
-        appended = [argument for argument in sys.argv[1:] if argument.startswith("hydra.")]
-        sys.argv[1:] = [*json.loads(os.environ[_OVERRIDES]), *appended]
+        kept = [word for word in sys.argv[1:] if word.startswith(("--", "hydra.")) or "=" not in word]
+        kept = [word for word in kept if word not in ("-m", "--multirun") and not word.startswith("~")]
+        sys.argv[1:] = [*json.loads(os.environ[_OVERRIDES]), *kept]
 
 
 if __name__ == "__main__":
     _as_launched_rank()
     register_resolvers()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands its errors on instead of printing a trace
     with told_plainly():
         main()

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +62,23 @@ def test_same_again_is_left_alone_and_other_refused(tmp_path: Path):
     image.write_bytes(b"touched")
     write_scenes(tmp_path / "s", **arguments)
     assert image.read_bytes() == b"touched"
-    with pytest.raises(ValueError, match=r"holds other scenes: .*'train': 2"):
+    with pytest.raises(ValueError, match=r"holds other made data: .*'train': 2"):
         write_scenes(tmp_path / "s", **(arguments | {"train": 3}))
 
 
-def test_an_interrupted_writing_is_done_again(tmp_path: Path):
-    arguments = {"train": 2, "val": 1, "size": 32, "seed": 0}
-    write_scenes(tmp_path / "s", **arguments)
-    (tmp_path / "s" / "scenes.json").unlink()
-    write_scenes(tmp_path / "s", **arguments)
-    assert json.loads((tmp_path / "s" / "scenes.json").read_text())["train"] == 2
+def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path):
+    left = tmp_path / "s.partial" / "folders" / "train" / "disc" / "scene_0000099.jpg"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    write_scenes(tmp_path / "s", train=2, val=1, size=32, seed=0)
+    names = [path.name for path in (tmp_path / "s" / "folders").rglob("*.jpg")]
+    assert sorted(names) == ["scene_0000000.jpg", "scene_0000001.jpg", "scene_0000002.jpg"]
+    assert not (tmp_path / "s.partial").exists()
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="files that are not scenes"):
+    with pytest.raises(ValueError, match="files that were not made here"):
         write_scenes(tmp_path, train=1, val=1, size=32, seed=0)
 
 

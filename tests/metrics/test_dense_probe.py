@@ -12,10 +12,10 @@ def test_targets_by_hand():
     class_map[0, :4, 4:] = 2  # a patch of class 2 alone
     class_map[0, 4:, :4] = 1
     class_map[0, 4:, 0] = 0  # three quarters class 1
-    class_map[0, 7, 7] = 1  # one pixel of sixteen: less than a tenth
+    class_map[0, 7, 7] = 1
     targets = patch_targets(class_map, (2, 2), 3)
     assert targets.inside[0].tolist() == [0, 1, 0.75, 1 / 16]
-    assert targets.border[0].tolist() == [False, False, True, False]
+    assert targets.second[0].tolist() == [0, 0, 0.25, 1 / 16]
     assert targets.label[0].tolist() == [0, 2, 1, 0]
 
 
@@ -38,12 +38,12 @@ def made(images, seed):
     random = torch.Generator().manual_seed(seed)
     label = torch.randint(0, 3, (images, 9), generator=random)
     inside = torch.where(label > 0, 1.0, 0.0)
-    border = torch.rand(images, 9, generator=random) < 0.3
+    second = torch.where(torch.rand(images, 9, generator=random) < 0.3, 0.4, 0.0)
     tokens = torch.randn(images, 9, 4, generator=random)
     tokens[..., 0] += inside
-    tokens[..., 1] += 2.0 * border
+    tokens[..., 1] += 2.0 * (second > 0)
     tokens[..., 2] += 1.0 * (label == 1)
-    return tokens, PatchTargets(inside, border, label)
+    return tokens, PatchTargets(inside, second, label)
 
 
 def test_auroc_is_that_of_a_fitted_probe():
@@ -52,11 +52,23 @@ def test_auroc_is_that_of_a_fitted_probe():
     metric.update(*fit, reference=True)
     metric.update(*test, reference=False)
     found = metric.compute()
-    model = LogisticRegression(C=1.0).fit(fit[0].flatten(0, 1), fit[1].border.flatten())
-    wanted = roc_auc_score(test[1].border.flatten(), model.decision_function(test[0].flatten(0, 1)))
+    model = LogisticRegression(C=1.0).fit(fit[0].flatten(0, 1), fit[1].second.flatten() > 0)
+    wanted = roc_auc_score(test[1].second.flatten() > 0, model.decision_function(test[0].flatten(0, 1)))
     assert found["border"].item() == pytest.approx(wanted, abs=2e-3)
     assert 0.7 < found["object"] < 0.9
     assert 0.7 < found["class"] < 0.9
+
+
+def test_patches_that_are_hardly_crossed_do_not_count():
+    tokens, targets = made(200, 0)
+    results = []
+    for hardly in (torch.zeros_like(tokens[..., 0]), 100 * torch.ones_like(tokens[..., 0])):
+        metric = DenseProbe(num_classes=2)
+        marked = targets._replace(second=torch.where(targets.label == 2, 0.1, targets.second))
+        for role in (True, False):
+            metric.update(tokens + torch.where(targets.label == 2, hardly, 0)[..., None], marked, reference=role)
+        results.append(metric.compute()["border"].item())
+    assert results[0] == pytest.approx(results[1], abs=0.01)
 
 
 def test_noise_is_at_chance():
@@ -82,5 +94,5 @@ def test_one_sided_targets_are_nan_not_an_error():
     tokens, targets = made(10, 0)
     metric = DenseProbe(num_classes=2)
     for role in (True, False):
-        metric.update(tokens, targets._replace(border=torch.zeros_like(targets.border)), reference=role)
+        metric.update(tokens, targets._replace(second=torch.zeros_like(targets.second)), reference=role)
     assert metric.compute()["border"].isnan()

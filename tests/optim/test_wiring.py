@@ -11,6 +11,8 @@ def test_linear_scaling():
     assert scaled_rate(1e-3, scaling="none", effective_batch=512, reference_batch=2048) == 1e-3
     with pytest.raises(ValueError, match="sqrt"):
         scaled_rate(1e-3, scaling="sqrt", effective_batch=1, reference_batch=1)
+    with pytest.raises(ValueError, match=r"got 0\.0 and 8"):
+        scaled_rate(0.0, scaling="none", effective_batch=1, reference_batch=8)
 
 
 def test_schedule_steps_all_groups():

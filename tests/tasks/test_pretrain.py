@@ -131,12 +131,13 @@ def test_non_finite_stops_with_the_facts(tmp_path: Path):
         pytest.raises(
             NonFiniteError, match=r"nan .*at step 3 in epoch 0 on cpu \(rank 0\), samples \[12, 13, 14, 15\]"
         ),
-        pytest.warns(UserWarning, match="wrote the batch and the weights"),
+        pytest.warns(UserWarning, match="wrote the batches and the weights"),
     ):
         fit(task, make_batches(bad=3), Divergence(str(tmp_path)))
     kept = torch.load(tmp_path / "diverged_step3_rank0.pt", weights_only=True)
-    assert kept["batch"]["student_view"][2].isnan().all()
-    assert kept["batch"]["index"].tolist() == [12, 13, 14, 15]
+    assert len(kept["batches"]) == 1
+    assert kept["batches"][0]["student_view"][2].isnan().all()
+    assert kept["batches"][0]["index"].tolist() == [12, 13, 14, 15]
     assert all(value.isfinite().all() for name, value in kept["model"].items() if "running" not in name)
 
 

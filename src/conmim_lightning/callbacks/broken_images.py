@@ -1,8 +1,9 @@
 """An account of the images that could not be read."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -17,7 +18,7 @@ class BrokenImages(Callback):
     Args:
         path: tab-separated list to write, a line an image: path, reason. One file a device; from the second device on
             the rank is appended to the name. Only written if there is something to list.
-        max_share: of the source's images on this device; above it the run stops. In [0, 1].
+        max_share: of the images that fall to a device in an epoch; above it the run stops. In [0, 1].
 
     Raises:
         ValueError: max_share is out of its range.
@@ -44,17 +45,19 @@ class BrokenImages(Callback):
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("a") as file:
             file.write(f"{path}\t{reason}\n")
-        total = len(trainer.datamodule.source)  # type: ignore[attr-defined]
+        total = len(trainer.datamodule.source) / trainer.world_size  # type: ignore[attr-defined]
         if len(self.broken) > self.max_share * total:
             raise TooManyBrokenError(
-                f"{len(self.broken)} of {total} images cannot be read, more than the allowed share of "
+                f"{len(self.broken)} of {total:.0f} images cannot be read, more than the allowed share of "
                 f"{self.max_share:.2%} (callbacks.broken_images.max_share); they are listed in {target}"
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say how many there were."""
-        if self.broken:
-            rank_zero_info(f"{len(self.broken)} broken images were replaced; they are listed in {self.path}")
+        """Say how many there were, over all devices."""
+        count = torch.tensor(len(self.broken), device=pl_module.device)
+        total = int(cast(torch.Tensor, trainer.strategy.reduce(count, reduce_op="sum")))
+        if total:
+            rank_zero_info(f"{total} broken images were replaced; they are listed in {self.path}")
 
     def state_dict(self) -> dict[str, Any]:
         """The numbers of the broken images found so far."""

@@ -12,26 +12,24 @@ from conmim_lightning.optim.non_finite import NonFiniteError
 
 
 class Divergence(Callback):
-    """Writes the last batch, the weights before the bad step and the message when a run stops for ``NonFiniteError``.
+    """Writes the batches, the weights before the bad step and the message when a run stops for ``NonFiniteError``.
 
     Args:
-        dirpath: folder for ``diverged_step<s>_rank<r>.pt``, a dictionary with "message", "batch" (``PretrainViews`` as
-            a dictionary) and "model" (state of the task).
+        dirpath: folder for ``diverged_step<s>_rank<r>.pt``, a dictionary with "message", "batches" (those since the
+            last optimizer step, ``PretrainViews`` as dictionaries) and "model" (state of the task).
     """
 
     def __init__(self, dirpath: str) -> None:
         self.dirpath = Path(dirpath)
-        self._batch: PretrainViews | None = None
+        self._batches: list[PretrainViews] = []
+        self._step = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember the batch."""
-        self._batch = batch
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Forget the batch."""
-        self._batch = None
+        """Remember the batch, and forget those of steps that went well."""
+        if trainer.global_step != self._step:
+            self._batches.clear()
+            self._step = trainer.global_step
+        self._batches.append(batch)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the diagnosis file."""
@@ -39,6 +37,6 @@ class Divergence(Callback):
             return
         path = self.dirpath / f"diverged_step{trainer.global_step}_rank{trainer.global_rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        batch = self._batch._asdict() if self._batch is not None else {}
-        torch.save({"message": str(exception), "batch": batch, "model": pl_module.state_dict()}, path)
-        rank_zero_warn(f"wrote the batch and the weights before the bad step to {path}")
+        batches = [batch._asdict() for batch in self._batches]
+        torch.save({"message": str(exception), "batches": batches, "model": pl_module.state_dict()}, path)
+        rank_zero_warn(f"wrote the batches and the weights before the bad step to {path}")

@@ -1,12 +1,14 @@
 """What the teacher's features are worth while it learns, without any effect on training."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import Metric
 
 from conmim_lightning.batches import LabelledBatch
 from conmim_lightning.metrics.dense_probe import DenseProbe, patch_targets
@@ -84,27 +86,31 @@ class OnlineProbe(Callback):
     @torch.no_grad()
     def _measure(self, trainer: Trainer, pl_module: Any, dense_tokens: Tokens, pooled: Tokens) -> dict[str, float]:
         """All figures of one kind of features; dense tokens for the dense probe, pooled features for the k-NN."""
-        device = pl_module.device
-        knn, dense = self.knn.to(device), None
-        knn.reset()
-        for _, role, loader in trainer.datamodule.probe_loaders():  # type: ignore[attr-defined]
-            for batch in loader:
+        device, data = pl_module.device, trainer.datamodule  # type: ignore[attr-defined]
+        metrics: dict[str, KNNAccuracy | DenseProbe] = {}
+        for probe, role, loader in data.probe_loaders():
+            if probe not in metrics:
+                metrics[probe] = self.knn if probe == "knn" else DenseProbe(num_classes=data.num_map_classes)
+                metrics[probe].to(device).reset()
+            missing = len(loader.sampler)
+            for batch in filter(None, loader):
+                missing -= len(batch.index)
                 images = pl_module.perturbation.normalize(batch.image.to(device))
                 if isinstance(batch, LabelledBatch):
-                    knn.update(pooled(images), batch.label.to(device), reference=role == "reference")
-                    continue
-                if dense is None:
-                    dense = DenseProbe(num_classes=trainer.datamodule.num_map_classes).to(device)  # type: ignore[attr-defined]
-                grid = pl_module.model.teacher_encoder.grid_size
-                targets = patch_targets(batch.class_map.to(device), grid, dense.num_classes)
-                dense.update(dense_tokens(images), targets, reference=role == "reference")
-        figures: dict[str, float] = {}
-        if knn.query_labels:
-            figures |= {f"val/knn_{name}": value.item() for name, value in knn.compute().items()}
-        if dense is not None:
-            figures |= {f"val/dense_auroc_{name}": value.item() for name, value in dense.compute().items()}
-            self.dense = dense
-        return figures
+                    features, target = pooled(images), batch.label.to(device)
+                else:
+                    grid = pl_module.model.teacher_encoder.grid_size
+                    features = dense_tokens(images)
+                    target = patch_targets(batch.class_map.to(device), grid, data.num_map_classes)
+                cast(Metric, metrics[probe]).update(features, target, reference=role == "reference")
+            if missing:
+                rank_zero_warn(f"{missing} {role} images of the {probe} probe cannot be read and are left out")
+        names = {"knn": "val/knn", "dense": "val/dense_auroc"}
+        found = {f"{names[p]}_{key}": float(value) for p, m in metrics.items() for key, value in m.compute().items()}
+        for metric in metrics.values():
+            metric.reset()  # the features go, a fitted probe stays
+        self.dense = cast(DenseProbe | None, metrics.get("dense"))
+        return found
 
     def _teacher_tokens(self, pl_module: Any) -> tuple[Tokens, Tokens]:
         encoder = pl_module.model.teacher_encoder

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from conmim_lightning.callbacks.online_probe import OnlineProbe
 from conmim_lightning.callbacks.view_panel import draw_report, look_at
 
-_CURVES = ("train/loss", "train/retrieval_top1", "train/position_only_top1")
+_CURVES = ("train/loss", "train/retrieval_top1", "train/position_only_top1", "train/position_only_share")
 
 
 class Report(Callback):

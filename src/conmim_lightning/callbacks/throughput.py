@@ -10,14 +10,15 @@ from lightning import Callback, LightningModule, Trainer
 class Throughput(Callback):
     """Logs ``speed/images_per_second`` (over all devices) and ``speed/data_wait`` (share of the time, 0 to 1).
 
-    Both are means over the batches between two logged ones; the very first batch (warm-up) does not count, nor does
-    what happens between batches that is not loading (probes, checkpoints), except on a GPU, where queued work may end
-    in either.
+    Both are means over the batches between two logged ones; the first batch (warm-up) does not count, nor does the time
+    from an epoch's end to the next one's start. Waiting ends when the data module has the batch on the CPU, so the
+    transfer and the perturbation count as work.
     """
 
     def __init__(self) -> None:
         self.images_per_second = float("nan")
         self._ended: float | None = None
+        self._logged_step = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -29,27 +30,28 @@ class Throughput(Callback):
         self._ended = time.perf_counter() if trainer.global_step > 0 else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Loading ends, computing starts."""
-        self._started = time.perf_counter()
+        """Loading has ended when the data module says."""
+        self._loaded = trainer.datamodule.loaded_at  # type: ignore[attr-defined]
         if self._ended is not None:
-            self._wait += self._started - self._ended
+            self._wait += self._loaded - self._ended
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Computing ends; log at Lightning's logging steps."""
+        """Computing ends; log at Lightning's logging steps, once a step."""
+        due = trainer.global_step % trainer.log_every_n_steps == 0 and trainer.global_step != self._logged_step  # type: ignore[attr-defined]
+        if due and trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
         first, self._ended = self._ended is None, time.perf_counter()
         if first:
             return
-        self._busy += self._ended - self._started
+        self._busy += self._ended - self._loaded
         self._images += len(batch.index) * trainer.world_size
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            if trainer.strategy.root_device.type == "cuda":
-                torch.cuda.synchronize()
-                self._busy += time.perf_counter() - self._ended
-                self._ended = time.perf_counter()
+        if due:
             total = self._wait + self._busy
             self.images_per_second = self._images / total
-            figures = {"speed/images_per_second": self.images_per_second, "speed/data_wait": self._wait / total}
-            pl_module.log_dict(figures)
+            pl_module.log_dict(
+                {"speed/images_per_second": self.images_per_second, "speed/data_wait": self._wait / total}
+            )
+            self._logged_step = trainer.global_step
             self._reset()

@@ -101,8 +101,11 @@ def draw_report(path: Path, curves: History, probes: History, panels: list[Panel
     _draw_curves(
         axes[1],
         curves,
-        {"train/retrieval_top1": "retrieval top-1", "train/position_only_top1": "of it, with position alone"},
+        {"train/retrieval_top1": "retrieval top-1", "train/position_only_top1": "by position alone"},
     )
+    share = axes[1].twinx()
+    _draw_curves(share, curves, {"train/position_only_share": "position-only share"}, style="k:")
+    share.set_ylim(bottom=0)
     for axis, name in zip(axes[2:], probed, strict=True):
         _draw_probe(axis, probes, name)
     for row, panel in enumerate(panels, start=rows - len(panels)):
@@ -111,12 +114,12 @@ def draw_report(path: Path, curves: History, probes: History, panels: list[Panel
     figure.savefig(path, dpi=80)
 
 
-def _draw_curves(axis: Axes, curves: History, names: dict[str, str]) -> None:
+def _draw_curves(axis: Axes, curves: History, names: dict[str, str], style: str = "-") -> None:
     for key, label in names.items():
         points = [(entry["step"], entry[key]) for entry in curves if key in entry]
-        axis.plot(*zip(*points, strict=True) if points else ((), ()), label=label)
+        axis.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
     axis.set_xlabel("step")
-    axis.legend()
+    axis.legend(loc="upper left" if style == "-" else "lower right")
 
 
 def _draw_probe(axis: Axes, probes: History, name: str) -> None:

@@ -99,7 +99,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
         raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {reasons[0]}")
 
 
-class LabelledDataset(Dataset[LabelledBatch]):
+class LabelledDataset(Dataset[LabelledBatch | None]):
     """Central squares with their class, without randomness, for evaluation.
 
     Args:
@@ -117,13 +117,15 @@ class LabelledDataset(Dataset[LabelledBatch]):
         """Number of images."""
         return len(self.source)
 
-    def __getitem__(self, index: int) -> LabelledBatch:
-        """One sample; a broken image raises ValueError with its path, since an evaluation must not skip any."""
+    def __getitem__(self, index: int) -> LabelledBatch | None:
+        """One sample; None where the image cannot be read, for whoever evaluates to count."""
         image = _evaluation_image(self.source.path(index), self.size, self.channels)
+        if image is None:
+            return None
         return LabelledBatch(image, torch.tensor(self.source.label(index)), torch.tensor(index))
 
 
-class SegmentationDataset(Dataset[SegmentationBatch]):
+class SegmentationDataset(Dataset[SegmentationBatch | None]):
     """Central squares with their class map, without randomness, for evaluation.
 
     Args:
@@ -141,20 +143,22 @@ class SegmentationDataset(Dataset[SegmentationBatch]):
         """Number of pairs."""
         return len(self.source)
 
-    def __getitem__(self, index: int) -> SegmentationBatch:
-        """One sample; a broken file raises ValueError with its path."""
+    def __getitem__(self, index: int) -> SegmentationBatch | None:
+        """One sample; None where the image or its class map cannot be read, for whoever evaluates to count."""
         image_path, map_path = self.source.paths(index)
         image = _evaluation_image(image_path, self.size, self.channels)
         try:
             with Image.open(map_path) as opened:
                 class_map = centre_square(opened, self.size, Image.Resampling.NEAREST)
-        except OSError as error:
-            raise ValueError(f"class map {str(map_path)!r} cannot be read: {error}") from error
+        except OSError:
+            return None
+        if image is None:
+            return None
         return SegmentationBatch(image, torch.from_numpy(np.array(class_map, np.uint8)), torch.tensor(index))
 
 
-def _evaluation_image(path: Path, size: int, channels: int) -> Tensor:
+def _evaluation_image(path: Path, size: int, channels: int) -> Tensor | None:
     try:
         return to_tensor(centre_square(decode(path, channels), size, Image.Resampling.BICUBIC))
-    except BrokenImageError as error:
-        raise ValueError(f"evaluation image {str(path)!r} cannot be read: {error}") from error
+    except BrokenImageError:
+        return None

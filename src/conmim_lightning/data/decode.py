@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -11,6 +12,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
 
 _LARGEST = 300_000_000  # pixels; a decompression bomb ends here, not in swap
+Image.MAX_IMAGE_PIXELS = _LARGEST  # Pillow warns from here on, which is left out, and refuses twice as many itself
 
 
 class BrokenImageError(Exception):
@@ -39,11 +41,18 @@ def decode(path: Path, channels: int = 3) -> Image.Image:
             with Image.open(path) as image:
                 if image.width * image.height > _LARGEST:
                     raise BrokenImageError(f"{image.width} x {image.height} pixels, more than {_LARGEST}")
-                return ImageOps.exif_transpose(image).convert(MODES[channels])
+                return _eight_bits(ImageOps.exif_transpose(image)).convert(MODES[channels])
     except BrokenImageError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on hostile bytes
         raise BrokenImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey; Pillow's own conversion would cut off all above 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -10,26 +10,29 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from conmim_lightning.data.made import make_once
+
 
 def write_digits(root: str | os.PathLike[str], *, size: int = 48) -> None:
-    """Write the digits unless the folder is there.
+    """Write the digits unless the folder holds them.
 
     Args:
         root: folder to make.
         size: side of the files in pixels; the scans are enlarged, bicubic.
 
     Raises:
-        ValueError: scikit-learn is not installed.
+        ValueError: scikit-learn is not installed, or the folder holds something else.
     """
-    if Path(root).exists():
-        return
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ValueError("data=digits needs scikit-learn: pip install scikit-learn") from error
-    images, labels = load_digits(return_X_y=True)
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        folder = Path(root) / ("val" if number % 5 == 0 else "train") / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        grey = Image.fromarray((image.reshape(8, 8) * 255 / 16).astype(np.uint8))
-        grey.resize((size, size), Image.Resampling.BICUBIC).save(folder / f"digit_{number:04d}.png")
+
+    def write(folder: Path) -> None:
+        for number, (image, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
+            target = folder / ("val" if number % 5 == 0 else "train") / str(label)
+            target.mkdir(parents=True, exist_ok=True)
+            grey = Image.fromarray((image.reshape(8, 8) * 255 / 16).astype(np.uint8))
+            grey.resize((size, size), Image.Resampling.BICUBIC).save(target / f"digit_{number:04d}.png")
+
+    make_once(root, {"digits": 1797, "size": size}, write)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import torch
 from torch import get_num_threads, set_num_threads
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from conmim_lightning.data.sampler import EpochSampler
 
@@ -30,6 +31,12 @@ def train_loader(
     )
 
 
+def collate_readable(samples: list[Any]) -> Any:
+    """A batch of the samples that could be read; None if there is none."""
+    readable = [sample for sample in samples if sample is not None]
+    return default_collate(readable) if readable else None
+
+
 def evaluation_loader(
     dataset: Dataset[Any], *, batch_size: int, num_workers: int, rank: int, num_devices: int, limit: int | None = None
 ) -> DataLoader[Any]:
@@ -46,4 +53,12 @@ def evaluation_loader(
     size = len(dataset)  # type: ignore[arg-type]
     count = size if limit is None else min(size, limit)
     mine = [place * size // count for place in range(rank, count, num_devices)]
-    return DataLoader(dataset, batch_size=batch_size, sampler=mine, num_workers=num_workers, worker_init_fn=_one_thread)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=mine,
+        num_workers=num_workers,
+        worker_init_fn=_one_thread,
+        collate_fn=collate_readable,
+        generator=torch.Generator(),  # the global one belongs to training
+    )

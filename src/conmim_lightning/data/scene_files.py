@@ -23,11 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.made import make_once
 from conmim_lightning.data.scenes import SHAPES, Scene, draw_scene
 
 _PARTS = {"train": "training", "val": "validation"}
-_LAYOUTS = ("folders", "ade20k", "coco")
-_DONE = "scenes.json"
 _MIN_PARALLEL = 256  # fewer scenes are drawn sooner than processes start
 
 
@@ -44,23 +43,15 @@ def write_scenes(root: str | os.PathLike[str], *, train: int, val: int, size: in
     Raises:
         ValueError: an argument is out of range, or the folder holds something else.
     """
-    root = Path(root)
     if train < 1 or val < 1:
         raise ValueError(f"scenes need at least one training and one validation image, got {train} and {val}")
     draw_scene(seed, 0, size)  # refuses a bad size or seed before anything is written
-    wanted = {"train": train, "val": val, "size": size, "seed": seed, "classes": list(SHAPES)}
-    done = root / _DONE
-    if done.is_file():
-        found = json.loads(done.read_text())
-        if found == wanted:
-            return
-        raise ValueError(f"{str(root)!r} holds other scenes: {found}; choose another folder or remove that one")
-    if root.exists() and any(path.name not in _LAYOUTS for path in root.iterdir()):
-        raise ValueError(f"{str(root)!r} holds files that are not scenes; choose another folder for data.root")
-    for part, count in (("train", train), ("val", val)):
-        first = 0 if part == "train" else train
-        _write_part(root, part, range(first, first + count), size, seed)
-    done.write_text(json.dumps(wanted, indent=1))
+
+    def write(folder: Path) -> None:
+        _write_part(folder, "train", range(train), size, seed)
+        _write_part(folder, "val", range(train, train + val), size, seed)
+
+    make_once(root, {"train": train, "val": val, "size": size, "seed": seed, "classes": list(SHAPES)}, write)
 
 
 def _write_part(root: Path, part: str, indices: range, size: int, seed: int) -> None:

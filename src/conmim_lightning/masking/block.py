@@ -13,7 +13,8 @@ class BlockMasking:
 
     official: BEiT's rule, 75 of 196 patches, blocks of at least 16 patches, aspect in (0.3, 1/0.3), ten attempts a
     block. differs from official: where no further block fits, BEiT returns fewer patches; here single patches fill up,
-    so that the count is exact.
+    so that the count is exact; and once fewer than ``min_block`` are missing, blocks have that area, where BEiT draws
+    it between the two.
 
     Args:
         grid_size: patches per side of the (square) image.

@@ -19,8 +19,9 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
     Returns:
         Scalars. ``retrieval_top1``: share of the hidden patches whose own key is the most similar of the K.
         ``position_only_top1``: the same with every key replaced by the mean key of the other images at its position;
-        ``position_only_share``: the latter over the former, how much of the retrieval position alone explains (NaN for
-        a single image). ``positive_similarity``, ``hardest_negative_similarity``: mean cosines of hidden patches.
+        ``position_only_share``: the latter over the former, how much of the retrieval position alone explains (NaN
+        where nothing is retrieved; both are absent for a single image). ``positive_similarity``,
+        ``hardest_negative_similarity``: mean cosines of hidden patches.
         ``key_spread``: mean over dimensions of the standard deviation of unit-length keys times sqrt(C), 1 when they
         fill the sphere evenly, 0 when they collapse. ``key_rank``: effective rank, exp of the entropy of the
         normalised eigenvalues of the keys' covariance, 1 to C.
@@ -43,14 +44,19 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
             elsewhere = F.normalize(k.sum(0, keepdim=True) - k, dim=-1)  # mean key of the other images
             by_position = (q @ elsewhere.transpose(1, 2)).argmax(2) == torch.arange(k.shape[1], device=k.device)
             figures["position_only_top1"] = _mean_hidden(by_position.float(), hidden)
-            figures["position_only_share"] = figures["position_only_top1"] / retrieval.clamp(min=1e-6)
+            figures["position_only_share"] = torch.where(
+                retrieval > 0, figures["position_only_top1"] / retrieval, torch.nan
+            )
         return figures
 
 
 def effective_rank(vectors: Tensor) -> Tensor:
     """exp(entropy of the normalised eigenvalues of the covariance) (Roy, Vetterli 2007); (S, C) -> scalar."""
     centred = vectors - vectors.mean(0)
-    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0)
+    covariance = centred.T @ centred
+    if covariance.device.type == "mps":  # which has no eigenvalues
+        covariance = covariance.cpu()
+    eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
     share = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
     return torch.exp(-torch.xlogy(share, share).sum())
 

@@ -13,7 +13,7 @@ Part = dict[str, Tensor]
 Chosen = Callable[[Part], Tensor]
 
 _NEWTON_STEPS, _CONVERGED = 20, 1e-6
-_BORDER_SHARE = 0.1
+_SOLID = 0.25
 
 
 class PatchTargets(NamedTuple):
@@ -21,12 +21,12 @@ class PatchTargets(NamedTuple):
 
     Attributes:
         inside: (B, N) float, share of the patch's pixels that belong to objects, 0 to 1.
-        border: (B, N) bool, a second class covers at least a tenth of the patch.
+        second: (B, N) float, share of the patch's second most frequent class, 0 to 1/2; above 0 a border crosses it.
         label: (B, N) int64, the most frequent class of the patch, 0 = background.
     """
 
     inside: Tensor
-    border: Tensor
+    second: Tensor
     label: Tensor
 
 
@@ -41,11 +41,19 @@ def patch_targets(class_map: Tensor, grid_size: tuple[int, int], num_classes: in
     rows, columns = grid_size
     if class_map.shape[1] % rows or class_map.shape[2] % columns:
         raise ValueError(f"class maps of {tuple(class_map.shape[1:])} pixels do not divide into {grid_size} patches")
-    shares = F.one_hot(class_map.long(), num_classes + 1).permute(0, 3, 1, 2).float()
-    kernel = (class_map.shape[1] // rows, class_map.shape[2] // columns)
-    shares = F.avg_pool2d(shares, kernel).flatten(2)  # (B, classes + 1, N)
+    largest = int(class_map.max())
+    if largest > num_classes:
+        raise ValueError(f"a class map holds {largest}; allowed are 0 (background) and 1 to {num_classes}")
+    images, height, width = class_map.shape
+    device, kinds = class_map.device, num_classes + 1
+    patch = (torch.arange(height, device=device) * rows // height)[:, None] * columns
+    patch = patch + torch.arange(width, device=device) * columns // width  # (H, W) number of the patch in its image
+    patch = patch + rows * columns * torch.arange(images, device=device)[:, None, None]  # and in the batch
+    cells = (patch * kinds + class_map.long()).flatten()
+    counts = torch.bincount(cells, minlength=images * rows * columns * kinds).view(images, rows * columns, kinds)
+    shares = counts.transpose(1, 2) * (rows * columns / (height * width))  # (B, classes + 1, N)
     top = shares.topk(2, dim=1)
-    return PatchTargets(1 - shares[:, 0], top.values[:, 1] >= _BORDER_SHARE, top.indices[:, 0])
+    return PatchTargets(1 - shares[:, 0], top.values[:, 1], top.indices[:, 0])
 
 
 def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -> Tensor:
@@ -78,15 +86,15 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
 class DenseProbe(Metric):
     """Test AUROC of linear probes that are fitted on reference tokens.
 
-    ``object``: object or background (patches that are at least three quarters one or the other); ``border``: does the
-    patch hold a border; ``class``: which class, one against the rest, mean over the classes (patches at least three
-    quarters object). 0.5 is chance. The result does not depend on the order of the updates.
+    ``object``: object or background, of patches that are at least three quarters one or the other. ``border``: does a
+    border cross the patch, of patches whose second class covers at least a quarter or nothing. ``class``: which class,
+    one against the rest, mean over the classes, of patches at least three quarters object. 0.5 is chance.
 
     Shapes: B images, N patches, D width.
 
     Args:
         num_classes: object classes in the class maps, >= 1.
-        max_patches: at most this many reference patches are fitted on, evenly spaced.
+        max_patches: at most this many reference patches, chosen at random by a fixed seed, are fitted on.
     """
 
     full_state_update = False
@@ -96,7 +104,7 @@ class DenseProbe(Metric):
         self.num_classes = num_classes
         self.max_patches = max_patches
         for role in ("reference", "query"):
-            for name in ("tokens", "inside", "border", "label"):
+            for name in ("tokens", "inside", "second", "label"):
                 self.add_state(f"{role}_{name}", [], dist_reduce_fx="cat")
 
     def update(self, tokens: Tensor, targets: PatchTargets, *, reference: bool) -> None:
@@ -108,15 +116,17 @@ class DenseProbe(Metric):
             reference: True to fit on them, False to test on them.
         """
         role = "reference" if reference else "query"
-        values = (tokens.float(), targets.inside, targets.border, targets.label)
-        for name, value in zip(("tokens", "inside", "border", "label"), values, strict=True):
+        values = (tokens.float(), targets.inside, targets.second, targets.label)
+        for name, value in zip(("tokens", "inside", "second", "label"), values, strict=True):
             getattr(self, f"{role}_{name}").append(value.flatten(0, 1))
 
     def compute(self) -> dict[str, Tensor]:
         """AUROC for "object", "border" and "class", 0 to 1; NaN where the query patches hold one side only."""
         fit, test = self._state("reference"), self._state("query")
-        stride = max(1, -(-len(fit["tokens"]) // self.max_patches))
-        fit = {name: value[::stride] for name, value in fit.items()}
+        if len(fit["tokens"]) > self.max_patches:
+            random = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(len(fit["tokens"]), generator=random)[: self.max_patches].to(fit["tokens"].device)
+            fit = {name: value[chosen] for name, value in fit.items()}
         mean, spread = fit["tokens"].mean(0), fit["tokens"].std(0)
         for part in (fit, test):
             part["tokens"] = (part["tokens"] - mean) / (spread + 1e-6)
@@ -127,14 +137,16 @@ class DenseProbe(Metric):
         ]
         return {
             "object": self._auroc(fit, test, _solid, _inside),
-            "border": self._auroc(fit, test, _all, _border),
+            "border": self._auroc(fit, test, _clear, _border),
             "class": torch.stack(by_class).nanmean(),
         }
 
     def _state(self, role: str) -> Part:
-        names = ("tokens", "inside", "border", "label")
+        names = ("tokens", "inside", "second", "label")
         parts = {name: getattr(self, f"{role}_{name}") for name in names}
-        return {name: torch.cat(value) if isinstance(value, list) else value for name, value in parts.items()}
+        whole = {name: torch.cat(value) if isinstance(value, list) else value for name, value in parts.items()}
+        on_mps = whole["tokens"].device.type == "mps"  # which has no float64
+        return {name: value.cpu() for name, value in whole.items()} if on_mps else whole
 
     def object_chance(self, tokens: Tensor) -> Tensor:
         """Chance of each patch to be an object, by the probe that ``compute`` fitted last; (B, N, D) -> (B, N).
@@ -144,7 +156,7 @@ class DenseProbe(Metric):
         mean, spread, weights = self._object_probe
         if weights is None:
             return torch.full(tokens.shape[:2], torch.nan)
-        return torch.sigmoid(_score((tokens.float() - mean) / (spread + 1e-6), weights))
+        return torch.sigmoid(_score((tokens.float().to(mean.device) - mean) / (spread + 1e-6), weights))
 
     @staticmethod
     def _fit(fit: Part, chosen: Chosen, goal: Chosen) -> Tensor | None:
@@ -170,16 +182,16 @@ def _score(tokens: Tensor, weights: Tensor) -> Tensor:
     return F.pad(tokens.double(), (0, 1), value=1.0) @ weights
 
 
-def _all(part: Part) -> Tensor:
-    return torch.ones_like(part["border"])
+def _clear(part: Part) -> Tensor:
+    return (part["second"] == 0) | (part["second"] >= _SOLID)
 
 
 def _solid(part: Part) -> Tensor:
-    return (part["inside"] - 0.5).abs() >= 0.25
+    return (part["inside"] - 0.5).abs() >= 0.5 - _SOLID
 
 
 def _solid_object(part: Part) -> Tensor:
-    return part["inside"] >= 0.75
+    return part["inside"] >= 1 - _SOLID
 
 
 def _inside(part: Part) -> Tensor:
@@ -187,4 +199,4 @@ def _inside(part: Part) -> Tensor:
 
 
 def _border(part: Part) -> Tensor:
-    return part["border"]
+    return part["second"] > 0

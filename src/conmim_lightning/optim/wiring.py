@@ -21,8 +21,10 @@ def scaled_rate(rate: float, *, scaling: Scaling, effective_batch: int, referenc
         reference_batch: images per optimizer step that the rate was chosen for.
 
     Raises:
-        ValueError: unknown scaling.
+        ValueError: unknown scaling, or a number that is not positive.
     """
+    if rate <= 0 or reference_batch < 1:
+        raise ValueError(f"learning rate and reference_batch must be positive, got {rate} and {reference_batch}")
     if scaling == "none":
         return rate
     if scaling == "linear":

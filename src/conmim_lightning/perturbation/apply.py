@@ -44,13 +44,14 @@ def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
     """Brightness, contrast, saturation and hue in the order of each sample; (B, C, H, W) float to the same."""
     orders = torch.tensor(ORDERS, device=image.device)[column["order"].view(-1).long()]  # (B, 4)
     hue_slot = (orders == _HUE).int().argmax(1)
-    for stage in ("before hue", "after hue"):
-        for slot in range(4):
-            active = (slot < hue_slot) if stage == "before hue" else (slot > hue_slot)
-            operation = torch.where(active, orders[:, slot], _HUE)  # the hue's number stands for "nothing here"
-            image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
-        if stage == "before hue" and image.shape[1] == 3:
-            image = torch.where(column["hue"] != 0, turn_hue(image, column["hue"]), image)
+    for slot in (0, 1, 2):
+        operation = torch.where(slot < hue_slot, orders[:, slot], _HUE)  # the hue's number stands for "nothing here"
+        image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
+    if image.shape[1] == 3:
+        image = torch.where(column["hue"] != 0, turn_hue(image, column["hue"]), image)
+    for slot in (1, 2, 3):
+        operation = torch.where(slot > hue_slot, orders[:, slot], _HUE)
+        image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
     return image
 
 

@@ -17,6 +17,7 @@ from conmim_lightning.optim.non_finite import NonFiniteError
 from conmim_lightning.optim.param_groups import decay_groups
 from conmim_lightning.optim.schedules import cosine
 from conmim_lightning.optim.wiring import Scaling, build_optimizer, schedule_rate
+from conmim_lightning.randomness import stream_seed
 
 
 class PretrainTask(LightningModule):
@@ -40,6 +41,7 @@ class PretrainTask(LightningModule):
         lr_scaling: "none", or "linear" in effective batch over ``reference_batch``.
         reference_batch: images per optimizer step that the learning rate was chosen for.
         on_non_finite: "stop" ends the run at a NaN or infinite loss or gradient; "skip" leaves that optimizer step out.
+        seed: of the drop path, if the encoder has one.
         monitor_every: optimizer steps between the figures of ``metrics.alignment``.
 
     Raises:
@@ -64,6 +66,7 @@ class PretrainTask(LightningModule):
         lr_scaling: Scaling = "none",
         reference_batch: int = 2048,
         on_non_finite: Literal["stop", "skip"] = "stop",
+        seed: int = 0,
         monitor_every: int = 50,
     ) -> None:
         super().__init__()
@@ -88,6 +91,7 @@ class PretrainTask(LightningModule):
         self.lr_scaling: Scaling = lr_scaling
         self.reference_batch = reference_batch
         self.on_non_finite = on_non_finite
+        self.seed = seed
         self.monitor_every = monitor_every
         self.skipped_steps = 0
         self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and sample indices since the last optimizer step
@@ -103,6 +107,11 @@ class PretrainTask(LightningModule):
         student_view, teacher_view = self.perturbation(batch.crop, batch.perturbation)
         return PretrainViews(student_view, teacher_view, batch.mask, batch.index)
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Drop path draws what follows from seed, batch and device alone, however the run was cut or watched."""
+        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(stream_seed(self.seed, batches, self.global_rank) >> 1)
+
     def training_step(self, batch: PretrainViews, batch_idx: int) -> Tensor:
         """One batch: queries of the masked view against keys of the whole view."""
         queries = self.model.student(batch.student_view, batch.mask)
@@ -110,7 +119,7 @@ class PretrainTask(LightningModule):
         loss = self.loss(queries, keys, batch.mask)
         self._since_step.append((loss.detach(), batch.index))
         self.log("train/loss", loss)
-        if self.global_step % self.monitor_every == 0:
+        if (self.global_step + 1) % self.monitor_every == 0:  # so that they stand in the row of the step they are of
             figures = alignment(queries, keys, batch.mask)
             figures["teacher_distance"] = relative_distance(self.model.teacher.branch, self.model.student)
             self.log_dict({f"train/{name}": value for name, value in figures.items()})
@@ -125,6 +134,9 @@ class PretrainTask(LightningModule):
         """Clip by the global norm, log the norm before clipping, and act on a norm that is not finite."""
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"gradients are clipped by 'norm' only, got {gradient_clip_algorithm!r}")
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if scaled and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise ValueError("trainer.precision=16-mixed needs optimizer.fused=false: a fused step hides the gradients")
         limit = torch.inf if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.model.student.parameters(), limit)
         self.log("optim/grad_norm", norm)
@@ -142,8 +154,13 @@ class PretrainTask(LightningModule):
         self.log("optim/teacher_momentum", momentum)
         self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count of skipped steps."""
+        checkpoint["skipped_steps"] = self.skipped_steps
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
+        self.skipped_steps = checkpoint.get("skipped_steps", 0)
         mine, theirs = self.state_dict(), checkpoint.get("state_dict", {})
         reshaped = [
             f"{name} {tuple(theirs[name].shape)} instead of {tuple(value.shape)}"

@@ -69,7 +69,7 @@ def test_an_unlabelled_tree_has_no_probes(scenes_root: Path):
         ({"channels": 2, "mean": [0.5] * 2, "std": [0.5] * 2}, "got 2"),
         ({"mean": [0.5]}, "3 entries"),
         ({"num_workers": -1}, "got -1"),
-        ({"probe_images": 0}, "got 0"),
+        ({"dense_images": 0}, "dense_images .*got 0"),
         ({"class_map_root": "."}, "num_map_classes"),
     ],
 )
@@ -124,7 +124,7 @@ def state_at(scenes_root, epoch, batches):
 
 def test_goes_on_where_training_was(scenes_root: Path):
     state = state_at(scenes_root, 2, 4)
-    assert state == {"epoch": 2, "samples": 32}
+    assert state == {"epoch": 2, "samples": 32, "batches": 16}
     assert indices(scenes_root, state) == indices(scenes_root, epoch=2)[4:]
 
 
@@ -135,6 +135,14 @@ def test_goes_on_with_two_devices_and_back(scenes_root: Path):
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in wanted]
 
 
+def test_another_batch_from_an_epochs_end_keeps_counting_epochs(scenes_root: Path):
+    data = module(scenes_root / "folders" / "train", batch_size=16)
+    data.load_state_dict(state_at(scenes_root, 2, 0))
+    data.trainer = trainer_at(2, 1)  # one batch of 16 after 12 of 8
+    data.trainer.num_training_batches = 3
+    assert data.state_dict() == {"epoch": 2, "samples": 16, "batches": 13}
+
+
 def test_a_place_between_two_batches(scenes_root: Path):
     with pytest.raises(ValueError, match=r"8 samples into epoch 0, which is no multiple of the batch of 16 x 1"):
-        indices(scenes_root, {"epoch": 0, "samples": 8}, batch_size=16)
+        indices(scenes_root, {"epoch": 0, "samples": 8, "batches": 1}, batch_size=16)

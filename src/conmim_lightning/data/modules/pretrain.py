@@ -1,5 +1,6 @@
 """Images for pre-training, with what is needed to watch the features meanwhile."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,7 +18,6 @@ from conmim_lightning.data.decode import BrokenImageError, check_channels, decod
 from conmim_lightning.data.folder import FolderSource, check_folder
 from conmim_lightning.data.loaders import evaluation_loader, train_loader
 from conmim_lightning.data.sampler import EpochSampler, SampleKey
-from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.perturbation.draw import PerturbationDraw
 
 Role = Literal["reference", "query"]
@@ -31,7 +31,7 @@ class UncuratedDataModule(LightningDataModule):
         crop: geometry shared by both views.
         masking: masking rule.
         perturbation: draws what is done to each view.
-        mean: for normalisation, per channel, in units of the full range.
+        mean: of the images, per channel, in units of the full range; the task normalises with it.
         std: likewise, > 0.
         batch_size: images a step and device, >= 2 (BatchNorm).
         seed: of order, crops, perturbations and masks.
@@ -41,7 +41,8 @@ class UncuratedDataModule(LightningDataModule):
         class_map_root: folder in ADE20K's layout for the dense probe; null for none.
         num_map_classes: object classes of those class maps, which count from 1.
         probe_batch_size: images a batch for the probes.
-        probe_images: at most this many reference and as many query images for each probe, evenly spaced; null for all.
+        knn_images: at most this many reference and as many query images for the k-NN, evenly spaced; null for all.
+        dense_images: likewise for the dense probe.
         prepare: makes the files where they are missing, once a machine; null where they exist already.
 
     Raises:
@@ -65,31 +66,26 @@ class UncuratedDataModule(LightningDataModule):
         class_map_root: str | None = None,
         num_map_classes: int | None = None,
         probe_batch_size: int = 256,
-        probe_images: int | None = None,
+        knn_images: int | None = 50_000,
+        dense_images: int | None = 1_000,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         check_channels(channels)
         if len(mean) != channels or len(std) != channels:
             raise ValueError(f"mean and std need {channels} entries, one a channel, got {list(mean)} and {list(std)}")
-        if batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, for BatchNorm, got {batch_size}")
-        if probe_images is not None and probe_images < 1:
-            raise ValueError(f"probe_images must be null or at least 1, got {probe_images}")
-        if num_workers is not None and num_workers < 0:
-            raise ValueError(f"num_workers must be null or at least 0, got {num_workers}")
         if class_map_root is not None and not num_map_classes:
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
-        if prepare is None:
-            for folder in filter(None, (root, labelled_root, class_map_root)):
-                check_folder(folder)
+        _at_least(2, batch_size=batch_size)  # for BatchNorm
+        _at_least(0, num_workers=num_workers)
+        _at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
+        for folder in filter(None, (root, labelled_root, class_map_root)) if prepare is None else ():
+            check_folder(folder)
         self.root = Path(root)
         self.crop = crop
         self.masking = masking
         self.draw = perturbation
-        self.perturbation = Perturbation(
-            mean=mean, std=std, strengths=perturbation.strengths, largest_sigma=perturbation.blur_sigma[1]
-        )
+        self.mean, self.std = tuple(mean), tuple(std)
         self.batch_size = batch_size
         self.seed = seed
         self.channels = channels
@@ -98,10 +94,11 @@ class UncuratedDataModule(LightningDataModule):
         self.class_map_root = Path(class_map_root) if class_map_root else None
         self.num_map_classes = num_map_classes
         self.probe_batch_size = probe_batch_size
-        self.probe_images = probe_images
+        self.probe_limits = {"knn": knn_images, "dense": dense_images}
         self.prepare = prepare
         self._replaced: list[int] = []
-        self._resume_from = (0, 0)  # epoch, samples of it over all devices
+        self._resume_from = (0, 0, 0)  # epoch, samples of it over all devices, batches of the whole run
+        self.loaded_at = 0.0
 
     def prepare_data(self) -> None:
         """Make the files, where the configuration says how."""
@@ -110,7 +107,8 @@ class UncuratedDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the files and decode a first one, so that unfit data ends the run at once."""
-        self.source = FolderSource(self.root)
+        if not hasattr(self, "source"):  # the command looks before the trainer does
+            self.source = FolderSource(self.root)
         world = self._world_size()
         if len(self.source) < self.batch_size * world:
             raise ValueError(
@@ -138,7 +136,8 @@ class UncuratedDataModule(LightningDataModule):
         self.train_set[SampleKey(0, 0)]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note, while the batch is still on the CPU, which images were replaced because they are broken."""
+        """Note the time, and, while the batch is on the CPU, which images were replaced because they are broken."""
+        self.loaded_at = time.perf_counter()
         if isinstance(batch, PretrainBatch):
             self._replaced += batch.index[batch.index != batch.read_index].tolist()
         return batch
@@ -157,7 +156,7 @@ class UncuratedDataModule(LightningDataModule):
         trainer, world = self.trainer, self._world_size()
         rank = trainer.global_rank if trainer else 0
         sampler = EpochSampler(len(self.source), seed=self.seed, rank=rank, num_devices=world)
-        epoch, samples = self._resume_from
+        epoch, samples, _ = self._resume_from
         if samples % (self.batch_size * world):
             raise ValueError(
                 f"the checkpoint lies {samples} samples into epoch {epoch}, which is no multiple of the batch of "
@@ -180,17 +179,20 @@ class UncuratedDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
-        epoch, batches = divmod(finished, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "samples": batches * self.batch_size * self._world_size()}
+        whole = self.batch_size * self._world_size()
+        epoch, samples, before = self._resume_from
+        epochs, batches = divmod(samples // whole + finished - before, int(self.trainer.num_training_batches))
+        return {"epoch": epoch + epochs, "samples": batches * whole, "batches": finished}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from a saved place."""
-        self._resume_from = (state_dict["epoch"], state_dict["samples"])
+        self._resume_from = (state_dict["epoch"], state_dict["samples"], state_dict["batches"])
 
     def probe_loaders(self) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
         """Probe ("knn" or "dense"), role of the batches, and the batches of this device."""
         trainer = self.trainer
         for probe, parts in self.probes.items():
+            limit = self.probe_limits[probe]
             for role, dataset in parts.items():
                 yield (
                     probe,
@@ -198,10 +200,10 @@ class UncuratedDataModule(LightningDataModule):
                     evaluation_loader(
                         dataset,
                         batch_size=self.probe_batch_size,
-                        num_workers=0 if (self.probe_images or len(dataset)) <= 2048 else self.num_workers,
+                        num_workers=0 if min(limit or len(dataset), len(dataset)) <= 2048 else self.num_workers,
                         rank=trainer.global_rank if trainer else 0,
                         num_devices=self._world_size(),
-                        limit=self.probe_images,
+                        limit=limit,
                     ),
                 )
 
@@ -240,3 +242,10 @@ class UncuratedDataModule(LightningDataModule):
 
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
+
+
+def _at_least(smallest: int, **numbers: int | None) -> None:
+    """Raise ValueError for a number that is too small; None stands for a default."""
+    for name, number in numbers.items():
+        if number is not None and number < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {number}")
