@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## pre-train a small ViT on drawn scenes in a few minutes, on a CPU
-	$(BIN)/python -m conmim_lightning.train experiment=quickstart trainer=cpu
+	$(BIN)/python -m conmim_lightning.train experiment=quickstart trainer=cpu logger=csv
 
 test: $(READY)  ## all tests that this machine can run
 	$(BIN)/python -m pytest -m 'not gpu'

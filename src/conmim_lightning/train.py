@@ -38,10 +38,12 @@ def run(cfg: DictConfig) -> "Trainer":
     quiet_libraries()
     os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
     seed_everything(plain["seed"], workers=True, verbose=False)
-    task = instantiate(plain["task"])
-    if plain["resume"]:
-        task.on_load_checkpoint(read_checkpoint(plain["resume"]))  # refuses an unfit one before anything slow
+    checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
     data = instantiate(plain["data"])
+    task = instantiate(plain["task"])
+    if checkpoint:
+        task.on_load_checkpoint(checkpoint)  # refuses one of another architecture before anything slow
+        del checkpoint
     if "LOCAL_RANK" not in os.environ:
         data.prepare_data()
         data.setup()

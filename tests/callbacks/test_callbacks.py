@@ -16,7 +16,13 @@ from conmim_lightning.callbacks.report import Report
 from conmim_lightning.data.folder import FolderSource
 from conmim_lightning.train import run
 
-SHORT = ["experiment=quickstart", "schedule.epochs=2", "schedule.warmup_epochs=0", "trainer.log_every_n_steps=2"]
+SHORT = [
+    "experiment=quickstart",
+    "schedule.epochs=2",
+    "schedule.warmup_epochs=0",
+    "trainer.log_every_n_steps=2",
+    "task.monitor_every=2",
+]
 
 
 @pytest.fixture(scope="module")

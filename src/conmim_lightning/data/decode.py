@@ -1,6 +1,7 @@
 """Bytes to pixels, with a clear account of what failed."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def decode(path: Path, channels: int = 3) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large sizes; both are handled here
-            with Image.open(path) as image:
+            with Image.open(BytesIO(path.read_bytes())) as image:  # Pillow reads headers byte by byte
                 if image.width * image.height > _LARGEST:
                     raise BrokenImageError(f"{image.width} x {image.height} pixels, more than {_LARGEST}")
                 return _eight_bits(ImageOps.exif_transpose(image)).convert(MODES[channels])
