@@ -134,7 +134,14 @@ def _draw_probe(axis: Axes, probes: History, name: str) -> None:
 
 
 def _draw_panel(cells: list[Axes], panel: Panel, *, titled: bool) -> None:
-    titles = ("student view", "mask", "teacher view", "similarity of □ to keys", "key positions", "object by probe")
+    titles = (
+        "student view",
+        "mask (white: hidden)",
+        "teacher view",
+        "similarity of □ to keys",
+        "five nearest keys",
+        "object by probe",
+    )
     row, column = panel.query
     best = torch.zeros_like(panel.similarity)
     best.view(-1)[panel.similarity.view(-1).topk(5).indices] = 1

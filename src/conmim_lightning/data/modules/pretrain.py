@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.data.ade20k import PairSource
+from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.crop import RandomResizedCrop
 from conmim_lightning.data.datasets import LabelledDataset, Masking, PretrainDataset, SegmentationDataset
@@ -76,9 +77,9 @@ class UncuratedDataModule(LightningDataModule):
             raise ValueError(f"mean and std need {channels} entries, one a channel, got {list(mean)} and {list(std)}")
         if class_map_root is not None and not num_map_classes:
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
-        _at_least(2, batch_size=batch_size)  # for BatchNorm
-        _at_least(0, num_workers=num_workers)
-        _at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
+        at_least(2, batch_size=batch_size)  # for BatchNorm
+        at_least(0, num_workers=num_workers)
+        at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
         for folder in filter(None, (root, labelled_root, class_map_root)) if prepare is None else ():
             check_folder(folder)
         self.root = Path(root)
@@ -242,10 +243,3 @@ class UncuratedDataModule(LightningDataModule):
 
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
-
-
-def _at_least(smallest: int, **numbers: int | None) -> None:
-    """Raise ValueError for a number that is too small; None stands for a default."""
-    for name, number in numbers.items():
-        if number is not None and number < smallest:
-            raise ValueError(f"{name} must be at least {smallest}, got {number}")
