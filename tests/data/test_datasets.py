@@ -50,6 +50,14 @@ def test_workers_do_not_matter(scenes_root: Path):
     assert all(same(one, other) for one, other in zip(batches(0), batches(2), strict=True))
 
 
+def test_keeping_decoded_images_changes_nothing(scenes_root: Path):
+    plain, keeping = dataset(scenes_root / "folders" / "train"), dataset(scenes_root / "folders" / "train")
+    keeping._kept = {}
+    for epoch in range(2):
+        assert all(same(plain[SampleKey(epoch, i)], keeping[SampleKey(epoch, i)]) for i in range(10))
+    assert len(keeping._kept) == 10
+
+
 def test_devices_do_not_matter(scenes_root: Path):
     data = dataset(scenes_root / "folders" / "train")
     alone = {key.index: data[key] for key in EpochSampler(48, seed=0)}

@@ -54,6 +54,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
         masking: draws the mask.
         channels: of the decoded images, 1, 3 or 4.
         seed: of the run.
+        keep_decoded: keep every decoded image in memory, for collections that fit there (once a loader process).
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
         masking: Masking,
         channels: int,
         seed: int,
+        keep_decoded: bool = False,
     ) -> None:
         check_channels(channels)
         self.source = source
@@ -73,6 +75,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
         self.masking = masking
         self.channels = channels
         self.seed = seed
+        self._kept: dict[int, Image.Image] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
         """Number of images in the source."""
@@ -86,13 +89,20 @@ class PretrainDataset(Dataset[PretrainBatch]):
         crop = to_tensor(self.crop(image, random))
         return PretrainBatch(crop, rows, mask, torch.tensor(key.index), torch.tensor(read_index))
 
+    def _decoded(self, index: int) -> Image.Image:
+        if self._kept is None:
+            return decode(self.source.path(index), self.channels)
+        if index not in self._kept:
+            self._kept[index] = decode(self.source.path(index), self.channels)
+        return self._kept[index]
+
     def _read(self, key: SampleKey) -> tuple[int, Image.Image]:
         """The image asked for, or the first readable substitute."""
         index, reasons = key.index, []
         substitutes = generator(self.seed, key.epoch, -2 - key.index)
         for _ in range(_SUBSTITUTES):
             try:
-                return index, decode(self.source.path(index), self.channels)
+                return index, self._decoded(index)
             except BrokenImageError as error:
                 reasons.append(f"{self.source.path(index)}: {error}")
                 index = int(torch.randint(len(self.source), (1,), generator=substitutes))

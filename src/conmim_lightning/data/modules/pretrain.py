@@ -44,6 +44,7 @@ class UncuratedDataModule(LightningDataModule):
         probe_batch_size: images a batch for the probes.
         knn_images: at most this many reference and as many query images for the k-NN, evenly spaced; null for all.
         dense_images: likewise for the dense probe.
+        keep_decoded: keep decoded training images in memory, once a loader process; for collections that fit there.
         prepare: makes the files where they are missing, once a machine; null where they exist already.
 
     Raises:
@@ -69,6 +70,7 @@ class UncuratedDataModule(LightningDataModule):
         probe_batch_size: int = 256,
         knn_images: int | None = 50_000,
         dense_images: int | None = 1_000,
+        keep_decoded: bool = False,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
@@ -97,6 +99,7 @@ class UncuratedDataModule(LightningDataModule):
         self.probe_batch_size = probe_batch_size
         self.probe_limits = {"knn": knn_images, "dense": dense_images}
         self.prepare = prepare
+        self.keep_decoded = keep_decoded
         self._replaced: list[int] = []
         self._resume_from = (0, 0, 0)  # epoch, samples of it over all devices, batches of the whole run
         self.loaded_at = 0.0
@@ -133,6 +136,7 @@ class UncuratedDataModule(LightningDataModule):
             masking=self.masking,
             channels=self.channels,
             seed=self.seed,
+            keep_decoded=self.keep_decoded,
         )
         self.train_set[SampleKey(0, 0)]
 
