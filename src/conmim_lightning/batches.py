@@ -16,14 +16,15 @@ class PretrainBatch(NamedTuple):
         perturbation: (B, V, P) float32, a row per view as drawn by ``perturbation.draw``.
         mask: (B, h, w) bool, True where the student must not see the patch.
         index: (B,) int64, number of the sample that the sampler asked for.
-        read_index: (B,) int64, number of the sample that was read instead; differs where a file is broken.
+        broken: B texts, empty where all went well; else lines of name, tab, reason, for what could not be read and was
+            replaced.
     """
 
     crop: Tensor
     perturbation: Tensor
     mask: Tensor
     index: Tensor
-    read_index: Tensor
+    broken: list[str]
 
 
 class PretrainViews(NamedTuple):

@@ -20,20 +20,17 @@ class PairSource:
     def __init__(self, root: str | os.PathLike[str], part: str) -> None:
         self.images = FolderSource(Path(root) / "images" / part)
         self.annotations = Path(root) / "annotations" / part
-        missing = [path for path in self.images.paths if not self._map_path(path).is_file()]
+        missing = [index for index in range(len(self.images)) if not self.map_path(index).is_file()]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(self.images)} images below {str(self.images.root)!r} have no class map, the "
-                f"first is {missing[0]!r}; expected {str(self._map_path(missing[0]))!r}"
+                f"{len(missing)} of {len(self.images)} images below {self.images.root!r} have no class map, the "
+                f"first is {self.images.name(missing[0])!r}; expected {str(self.map_path(missing[0]))!r}"
             )
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.images)
 
-    def paths(self, index: int) -> tuple[Path, Path]:
-        """Image file and class map file."""
-        return self.images.path(index), self._map_path(self.images.paths[index])
-
-    def _map_path(self, path: str) -> Path:
-        return self.annotations / Path(path).with_suffix(".png")
+    def map_path(self, index: int) -> Path:
+        """Class map file of an image."""
+        return self.annotations / Path(self.images.name(index)).with_suffix(".png")

@@ -2,12 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
-from PIL import Image
-from torch import Generator
+from torch import Generator, Tensor
 
 _ATTEMPTS = 10
+
+
+class Sized(Protocol):
+    """An image that gives regions of itself."""
+
+    width: int
+    height: int
+
+    def region(self, box: tuple[int, int, int, int], size: int) -> Tensor:
+        """A region resized to (C, size, size) uint8."""
+        ...
 
 
 class RandomResizedCrop:
@@ -35,13 +46,12 @@ class RandomResizedCrop:
         self.scale = tuple(scale)
         self.log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
 
-    def __call__(self, image: Image.Image, generator: Generator) -> Image.Image:
-        """Crop drawn from the generator, ``size`` x ``size`` pixels."""
-        box = self.box(image.width, image.height, generator)
-        crop = image.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        if torch.rand(1, generator=generator).item() < 0.5:
-            return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return crop
+    def __call__(self, picture: Sized, generator: Generator) -> Tensor:
+        """Crop drawn from the generator, (C, size, size) uint8."""
+        box = self.box(picture.width, picture.height, generator)
+        flipped = torch.rand(1, generator=generator).item() < 0.5
+        crop = picture.region(box, self.size)
+        return crop.flip(-1) if flipped else crop
 
     def box(self, width: int, height: int, generator: Generator) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of a random part; the largest allowed central part if ten draws do not fit."""
@@ -59,8 +69,8 @@ class RandomResizedCrop:
         return left, top, left + w, top + h
 
 
-def centre_square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
-    """The largest central square, resized to ``size`` x ``size`` pixels."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), resample, box=(left, top, left + side, top + side))
+def centre_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the largest central square."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side

@@ -1,6 +1,5 @@
 """From a source's files to the samples that batches are made of."""
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,26 +10,15 @@ from torch.utils.data import Dataset
 
 from conmim_lightning.batches import LabelledBatch, PretrainBatch, SegmentationBatch
 from conmim_lightning.data.ade20k import PairSource
-from conmim_lightning.data.crop import RandomResizedCrop, centre_square
-from conmim_lightning.data.decode import BrokenImageError, check_channels, decode, to_tensor
-from conmim_lightning.data.folder import FolderSource
+from conmim_lightning.data.crop import RandomResizedCrop, Sized, centre_box
+from conmim_lightning.data.decode import DecodedPicture, Decoder
+from conmim_lightning.data.files import BrokenImageError
 from conmim_lightning.data.sampler import SampleKey
+from conmim_lightning.data.sources import Source
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.randomness import generator
 
 _SUBSTITUTES = 100
-
-
-class Source(Protocol):
-    """A collection of image files, numbered from 0."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def path(self, index: int) -> Path:
-        """File of an image."""
-        ...
 
 
 class Masking(Protocol):
@@ -44,38 +32,42 @@ class Masking(Protocol):
 class PretrainDataset(Dataset[PretrainBatch]):
     """Mask, perturbation rows and crop of a sample, drawn in this order from generator(seed, epoch, index).
 
-    A broken image is replaced by another one that the same generator chooses, cropped, perturbed and masked with what
-    the broken one would have had; ``read_index`` then differs from ``index``.
+    A broken image is replaced by another one that follows from (seed, epoch, index) too, cropped, perturbed and masked
+    with what the broken one would have had; ``broken`` then says what was broken and why.
 
     Args:
-        source: image files.
+        source: images.
+        decoder: of their bytes.
         crop: shared geometry.
         perturbation: draws the rows of both views.
         masking: draws the mask.
-        channels: of the decoded images, 1, 3 or 4.
         seed: of the run.
         keep_decoded: keep every decoded image in memory, for collections that fit there (once a loader process).
+
+    Raises:
+        ValueError: images are to be kept of a source whose numbers mean other images in other epochs.
     """
 
     def __init__(
         self,
         source: Source,
         *,
+        decoder: Decoder,
         crop: RandomResizedCrop,
         perturbation: PerturbationDraw,
         masking: Masking,
-        channels: int,
         seed: int,
         keep_decoded: bool = False,
     ) -> None:
-        check_channels(channels)
+        if keep_decoded and not source.fixed:
+            raise ValueError(f"keep_decoded=true needs images that stay; {source.root!r} is a stream")
         self.source = source
+        self.decoder = decoder
         self.crop = crop
         self.perturbation = perturbation
         self.masking = masking
-        self.channels = channels
         self.seed = seed
-        self._kept: dict[int, Image.Image] | None = {} if keep_decoded else None
+        self._kept: dict[int, DecodedPicture] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
         """Number of images in the source."""
@@ -85,43 +77,42 @@ class PretrainDataset(Dataset[PretrainBatch]):
         """One sample; the fields of ``PretrainBatch`` without the batch dimension."""
         random = generator(self.seed, key.epoch, key.index)
         mask, rows = self.masking(random), self.perturbation(random)
-        read_index, image = self._read(key)
-        crop = to_tensor(self.crop(image, random))
-        return PretrainBatch(crop, rows, mask, torch.tensor(key.index), torch.tensor(read_index))
-
-    def _decoded(self, index: int) -> Image.Image:
-        if self._kept is None:
-            return decode(self.source.path(index), self.channels)
-        if index not in self._kept:
-            self._kept[index] = decode(self.source.path(index), self.channels)
-        return self._kept[index]
-
-    def _read(self, key: SampleKey) -> tuple[int, Image.Image]:
-        """The image asked for, or the first readable substitute."""
-        index, reasons = key.index, []
+        after_drawing = random.get_state()
+        index, faults = key.index, []
         substitutes = generator(self.seed, key.epoch, -2 - key.index)
         for _ in range(_SUBSTITUTES):
             try:
-                return index, self._decoded(index)
+                crop = self.crop(self._picture(SampleKey(key.epoch, index)), random)
+                faults += self.source.take_faults()
+                return PretrainBatch(crop, rows, mask, torch.tensor(key.index), "\n".join(faults))
             except BrokenImageError as error:
-                reasons.append(f"{self.source.path(index)}: {error}")
-                index = int(torch.randint(len(self.source), (1,), generator=substitutes))
-        raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {reasons[0]}")
+                faults.append(f"{self.source.name(index)}\t{error}")
+                random.set_state(after_drawing)
+                index = self.source.substitute(index, int(torch.randint(1 << 31, (1,), generator=substitutes)))
+        raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {faults[0]}")
+
+    def _picture(self, key: SampleKey) -> Sized:
+        if self._kept is None:
+            return self.decoder.open(self.source.read(key, self.decoder.max_bytes))
+        if key.index not in self._kept:
+            content = self.source.read(key, self.decoder.max_bytes)
+            self._kept[key.index] = DecodedPicture(self.decoder.decode(content))
+        return self._kept[key.index]
 
 
 class LabelledDataset(Dataset[LabelledBatch | None]):
     """Central squares with their class, without randomness, for evaluation.
 
     Args:
-        source: labelled by folder.
+        source: with labels.
+        decoder: of the images' bytes.
         size: side in pixels.
-        channels: 1, 3 or 4.
     """
 
-    def __init__(self, source: FolderSource, *, size: int, channels: int) -> None:
+    def __init__(self, source: Source, *, decoder: Decoder, size: int) -> None:
         self.source = source
+        self.decoder = decoder
         self.size = size
-        self.channels = channels
 
     def __len__(self) -> int:
         """Number of images."""
@@ -129,7 +120,7 @@ class LabelledDataset(Dataset[LabelledBatch | None]):
 
     def __getitem__(self, index: int) -> LabelledBatch | None:
         """One sample; None where the image cannot be read, for whoever evaluates to count."""
-        image = _evaluation_image(self.source.path(index), self.size, self.channels)
+        image = _evaluation_image(self.source, index, self.size, self.decoder)
         if image is None:
             return None
         return LabelledBatch(image, torch.tensor(self.source.label(index)), torch.tensor(index))
@@ -140,14 +131,14 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
 
     Args:
         source: pairs of image and class map.
+        decoder: of the images' bytes.
         size: side in pixels.
-        channels: 1, 3 or 4.
     """
 
-    def __init__(self, source: PairSource, *, size: int, channels: int) -> None:
+    def __init__(self, source: PairSource, *, decoder: Decoder, size: int) -> None:
         self.source = source
+        self.decoder = decoder
         self.size = size
-        self.channels = channels
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -155,11 +146,11 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
 
     def __getitem__(self, index: int) -> SegmentationBatch | None:
         """One sample; None where the image or its class map cannot be read, for whoever evaluates to count."""
-        image_path, map_path = self.source.paths(index)
-        image = _evaluation_image(image_path, self.size, self.channels)
+        image = _evaluation_image(self.source.images, index, self.size, self.decoder)
         try:
-            with Image.open(map_path) as opened:
-                class_map = centre_square(opened, self.size, Image.Resampling.NEAREST)
+            with Image.open(self.source.map_path(index)) as opened:
+                box = centre_box(opened.width, opened.height)
+                class_map = opened.resize((self.size, self.size), Image.Resampling.NEAREST, box=box)
         except OSError:
             return None
         if image is None:
@@ -167,8 +158,9 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
         return SegmentationBatch(image, torch.from_numpy(np.array(class_map, np.uint8)), torch.tensor(index))
 
 
-def _evaluation_image(path: Path, size: int, channels: int) -> Tensor | None:
+def _evaluation_image(source: Source, index: int, size: int, decoder: Decoder) -> Tensor | None:
     try:
-        return to_tensor(centre_square(decode(path, channels), size, Image.Resampling.BICUBIC))
+        picture = decoder.open(source.read(SampleKey(0, index), decoder.max_bytes))
+        return picture.region(centre_box(picture.width, picture.height), size)
     except BrokenImageError:
         return None

@@ -1,52 +1,200 @@
-"""Bytes to pixels, with a clear account of what failed."""
+"""Bytes to pixels, with limits and a clear account of what failed."""
 
+import math
 import warnings
+from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from conmim_lightning.data.files import BrokenImageError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
 
-_LARGEST = 300_000_000  # pixels; a decompression bomb ends here, not in swap
-Image.MAX_IMAGE_PIXELS = _LARGEST  # Pillow warns from here on, which is left out, and refuses twice as many itself
+_Result = TypeVar("_Result")
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+
+_FAST = {("L", 1): ImageReadMode.GRAY, ("RGB", 3): ImageReadMode.RGB, ("L", 3): ImageReadMode.RGB}
+"""JPEG modes and numbers of channels that torchvision gives the same pixels for as Pillow."""
+
+Image.MAX_IMAGE_PIXELS = None  # the limits are ours, see Decoder
 
 
-class BrokenImageError(Exception):
-    """A file that is no readable image; the message says why."""
+class Decoder:
+    """Reads JPEG, PNG, WebP, GIF (first frame), BMP and TIFF, turned as the EXIF tag says.
 
-
-def check_channels(channels: int) -> None:
-    """Raise ValueError unless images can be decoded to this number of channels."""
-    if channels not in MODES:
-        raise ValueError(f"channels must be one of {sorted(MODES)} (grey, RGB, RGBA), got {channels}")
-
-
-def decode(path: Path, channels: int = 3) -> Image.Image:
-    """Read an image file, turned as its EXIF tag says.
+    JPEGs that stand upright are decoded by torchvision, all else by Pillow. Where a region much larger than the wanted
+    size is asked for, JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, so that the region is still at least
+    ``reducing_gap`` times as wide and high as the result.
 
     Args:
-        path: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF.
-        channels: 1, 3 or 4.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        max_pixels: images with more are refused before they are decoded.
+        max_bytes: files with more are refused before they are read.
+        max_scans: JPEGs with more scans are refused; each costs as much time as a whole decoding.
+        reducing_gap: >= 1; null always decodes in full size.
+        fast: false leaves all to Pillow.
 
     Raises:
-        BrokenImageError: the file cannot be opened, is no image, is truncated, or has more than 300 million pixels.
+        ValueError: an argument is out of its range.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large sizes; both are handled here
-            with Image.open(BytesIO(path.read_bytes())) as image:  # Pillow reads headers byte by byte
-                if image.width * image.height > _LARGEST:
-                    raise BrokenImageError(f"{image.width} x {image.height} pixels, more than {_LARGEST}")
-                return _eight_bits(ImageOps.exif_transpose(image)).convert(MODES[channels])
-    except BrokenImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on hostile bytes
-        raise BrokenImageError(f"{type(error).__name__}: {error}") from error
+
+    def __init__(
+        self,
+        *,
+        channels: int = 3,
+        max_pixels: int = 300_000_000,
+        max_bytes: int = 500_000_000,
+        max_scans: int = 100,
+        reducing_gap: float | None = 2.0,
+        fast: bool = True,
+    ) -> None:
+        if channels not in MODES:
+            raise ValueError(f"channels must be one of {sorted(MODES)} (grey, RGB, RGBA), got {channels}")
+        limits = {"max_pixels": max_pixels, "max_bytes": max_bytes, "max_scans": max_scans}
+        if too_small := {name: value for name, value in limits.items() if value < 1}:
+            raise ValueError(f"limits of a decoder must be at least 1, got {too_small}")
+        if reducing_gap is not None and not reducing_gap >= 1:
+            raise ValueError(f"reducing_gap must be at least 1, or null, got {reducing_gap}")
+        self.channels = channels
+        self.max_pixels = max_pixels
+        self.max_bytes = max_bytes
+        self.max_scans = max_scans
+        self.reducing_gap = reducing_gap
+        self.fast = fast
+
+    def open(self, content: bytes) -> "Picture":
+        """Read an image's head.
+
+        Raises:
+            BrokenImageError: the bytes are no image, or exceed a limit.
+        """
+        return Picture(content, self)
+
+    def decode(self, content: bytes) -> Tensor:
+        """A whole image, (C, H, W) uint8.
+
+        Raises:
+            BrokenImageError: the bytes are no image, are cut off, or exceed a limit.
+        """
+        return self.open(content).whole()
+
+
+class Picture:
+    """An encoded image; pixels are made when they are asked for.
+
+    Args:
+        content: the file.
+        decoder: how to read it.
+
+    Attributes:
+        width: in pixels, as the image stands upright.
+        height: likewise.
+        format: Pillow's name of the format.
+
+    Raises:
+        BrokenImageError: the bytes are no image, or exceed a limit.
+    """
+
+    def __init__(self, content: bytes, decoder: Decoder) -> None:
+        self.content = content
+        self.decoder = decoder
+        image = _guarded(self._head)
+        self.format = str(image.format)
+        self.mode = image.mode
+        self.turned = "exif" in image.info and _guarded(image.getexif).get(0x0112, 1) not in (0, 1)
+        swapped = self.turned and _guarded(image.getexif).get(0x0112) in (5, 6, 7, 8)
+        self.width, self.height = image.size[::-1] if swapped else image.size
+        if self.width * self.height > decoder.max_pixels:
+            raise BrokenImageError(f"TooLarge: {self.width} x {self.height} pixels, more than {decoder.max_pixels}")
+        if image.info.get("progressive") and (scans := content.count(b"\xff\xda")) > decoder.max_scans:
+            raise BrokenImageError(f"TooManyScans: {scans} scans, more than {decoder.max_scans}")
+
+    def whole(self) -> Tensor:
+        """All pixels, (C, H, W) uint8.
+
+        Raises:
+            BrokenImageError: the image cannot be decoded.
+        """
+        mode = _FAST.get((self.mode, self.decoder.channels))
+        if self.decoder.fast and self.format == "JPEG" and mode is not None and not self.turned:
+            try:
+                return decode_jpeg(torch.frombuffer(bytearray(self.content), dtype=torch.uint8), mode)
+            except RuntimeError:
+                pass  # Pillow has the last word, and says what is wrong
+        return to_tensor(_guarded(lambda: self._pixels(1)))
+
+    def region(self, box: Box, size: int) -> Tensor:
+        """A region resized to (C, size, size) uint8, bicubic with antialiasing.
+
+        Args:
+            box: of the region.
+            size: side of the result in pixels.
+
+        Raises:
+            BrokenImageError: the image cannot be decoded.
+        """
+        reduced = self._reduction(box, size)
+        if reduced == 1:
+            return resized_region(self.whole(), box, size)
+        image = _guarded(lambda: self._pixels(reduced))
+        across, down = image.width / self.width, image.height / self.height
+        scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=scaled))
+
+    def _reduction(self, box: Box, size: int) -> int:
+        """1, 2, 4 or 8: the largest that leaves the region large enough."""
+        if self.decoder.reducing_gap is None or self.format != "JPEG":
+            return 1
+        room = min(box[2] - box[0], box[3] - box[1]) / (size * self.decoder.reducing_gap)
+        return 1 << min(3, int(math.log2(room))) if room >= 2 else 1
+
+    def _head(self) -> Image.Image:
+        return Image.open(BytesIO(self.content))
+
+    def _pixels(self, reduced: int) -> Image.Image:
+        """Decoded by Pillow, upright."""
+        with self._head() as image:
+            if reduced > 1:
+                image.draft(image.mode, (image.width // reduced, image.height // reduced))
+            upright = ImageOps.exif_transpose(image) if self.turned else image
+            return _eight_bits(upright).convert(MODES[self.decoder.channels])
+
+
+class DecodedPicture:
+    """An image whose pixels are kept.
+
+    Args:
+        pixels: (C, H, W) uint8.
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self.height, self.width = pixels.shape[1:]
+
+    def region(self, box: Box, size: int) -> Tensor:
+        """A region resized to (C, size, size) uint8, bicubic with antialiasing."""
+        return resized_region(self.pixels, box, size)
+
+
+def resized_region(pixels: Tensor, box: Box, size: int) -> Tensor:
+    """Region of (C, H, W) uint8 pixels, resized to (C, size, size); within one grey level of Pillow's."""
+    left, top, right, bottom = box
+    part = pixels[None, :, top:bottom, left:right]
+    return interpolate(part, (size, size), mode="bicubic", antialias=True)[0].contiguous()
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Image to (C, H, W) uint8; strides are those of (H, W, C)."""
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -56,7 +204,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Image to (C, H, W) uint8."""
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(image.height, image.width, -1).permute(2, 0, 1).contiguous()
+def _guarded(function: Callable[[], _Result]) -> _Result:
+    """Call one of Pillow's functions; whatever hostile bytes make it raise becomes a BrokenImageError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF
+            return function()
+    except Exception as error:
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from error

@@ -1,14 +1,19 @@
 """The order of samples: the same for any number of devices, and resumable at any batch."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from conmim_lightning.randomness import generator
+from conmim_lightning.randomness import stream_seed
 
 _ORDER_STREAM = -1  # in place of a sample index: the stream that shuffles an epoch
+_LISTED = 1 << 20  # up to here an order is a list (8 MiB), above it a function
+_ROUNDS = 6
+_CHUNK = 1 << 14
 
 
 class SampleKey(NamedTuple):
@@ -16,6 +21,75 @@ class SampleKey(NamedTuple):
 
     epoch: int
     index: int
+
+
+class Resumable(Protocol):
+    """A sampler that goes on where a run was stopped."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        ...
+
+    def resume(self, epoch: int, consumed: int) -> None:
+        """Go on within an epoch, of which this device has had ``consumed`` samples."""
+        ...
+
+    def __len__(self) -> int:
+        """Samples of this device in a whole epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        """Keys of this device's samples in the current epoch."""
+        ...
+
+
+class Shuffle:
+    """A random order of 0 ... size - 1 as a function of the place, without a list of them all.
+
+    A Feistel network over the smallest even number of bits that covers ``size``; numbers beyond the end are sent through
+    it again until they fall inside (cycle walking), so it is a bijection. Memory does not grow with ``size``.
+    Reference: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002. Up to 2^20 it is a list.
+
+    Args:
+        size: how many, >= 1.
+        seed: of the order, a whole number of 64 bits.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self._list = None
+        if size <= _LISTED:
+            self._list = torch.randperm(size, generator=torch.Generator().manual_seed(seed >> 1)).numpy()
+        self._half = max(1, ((size - 1).bit_length() + 1) // 2)
+        self._keys = [np.uint64(stream_seed(seed, number)) for number in range(_ROUNDS)]
+
+    def __call__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers at these places of the order.
+
+        Args:
+            places: (n,) int64, from 0 to size - 1.
+        """
+        if self._list is not None:
+            return self._list[places]
+        found = self._encipher(places.astype(np.uint64))
+        while (outside := found >= self.size).any():
+            found[outside] = self._encipher(found[outside])
+        return found.astype(np.int64)
+
+    def _encipher(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        half, mask = np.uint64(self._half), np.uint64((1 << self._half) - 1)
+        left, right = words >> half, words & mask
+        for key in self._keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        return (left << half) | right
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finaliser of SplitMix64, as in ``randomness``, on many words."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 class EpochSampler(Sampler[SampleKey]):
@@ -61,7 +135,10 @@ class EpochSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this device's samples in the current epoch."""
         start = self._resume_from if self.epoch == self._resume_epoch else 0
-        order = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch, _ORDER_STREAM))
-        mine = order[self.rank :: self.num_devices][start : len(self)]
-        epoch = self.epoch
-        return (SampleKey(epoch, index) for index in mine.tolist())
+        return self._keys(self.epoch, Shuffle(self.num_samples, stream_seed(self.seed, self.epoch, _ORDER_STREAM)), start)
+
+    def _keys(self, epoch: int, order: Shuffle, start: int) -> Iterator[SampleKey]:
+        for first in range(start, len(self), _CHUNK):
+            turns = np.arange(first, min(first + _CHUNK, len(self)), dtype=np.int64)
+            for index in order(turns * self.num_devices + self.rank).tolist():
+                yield SampleKey(epoch, index)

@@ -1,0 +1,197 @@
+"""What a collection of images is, for everything that reads one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conmim_lightning.data.files import read_file
+from conmim_lightning.data.mapped import Names
+from conmim_lightning.data.sampler import EpochSampler, Resumable, SampleKey
+
+
+class Source(Protocol):
+    """A collection of images, numbered from 0.
+
+    Attributes:
+        root: what it was made from, for messages.
+        classes: names of the classes by number; empty without labels.
+        notes: what was passed over when the collection was indexed, a sentence each.
+        fixed: whether a number means the same image in every epoch.
+    """
+
+    root: str
+    classes: Sequence[str]
+    notes: Sequence[str]
+    fixed: bool
+
+    def __len__(self) -> int:
+        """Number of images (for an endless one, of an epoch)."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where an image lies."""
+        ...
+
+    def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
+        """An image file's content; BrokenImageError where it cannot be had."""
+        ...
+
+    def label(self, index: int) -> int:
+        """Class of an image, from 0; only of a labelled source."""
+        ...
+
+    def substitute(self, index: int, draw: int) -> int:
+        """Number of the image to read in place of a broken one; ``draw`` is random, from 0 to 2^31 - 1."""
+        ...
+
+    def take_faults(self) -> list[str]:
+        """What failed since the last call apart from single images: name, tab, reason."""
+        ...
+
+    def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> Resumable:
+        """The order in which a device reads."""
+        ...
+
+    def without(self, names: set[str]) -> "Source":
+        """The same collection without the images of these names."""
+        ...
+
+
+class Numbered:
+    """What all collections have in common whose images have fixed numbers."""
+
+    fixed = True
+    notes: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    root: str
+
+    def __len__(self) -> int:
+        """Number of images."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """Where an image lies."""
+        raise NotImplementedError
+
+    def substitute(self, index: int, draw: int) -> int:
+        """Any other image."""
+        return draw % len(self)
+
+    def take_faults(self) -> list[str]:
+        """Nothing else can fail."""
+        return []
+
+    def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> Resumable:
+        """Every image once an epoch."""
+        return EpochSampler(len(self), seed=seed, rank=rank, num_devices=num_devices)
+
+    def without(self, names: set[str]) -> "Source":
+        """Leave images out; ValueError if nothing is left."""
+        kept = [index for index in range(len(self)) if self.name(index) not in names]
+        if not kept:
+            raise ValueError(f"nothing of {self.root!r} is left after the exclusion of {len(names)} names")
+        return Subset(self, np.asarray(kept, np.int64))  # type: ignore[arg-type]
+
+
+class FileSource(Numbered):
+    """Image files below a root.
+
+    Args:
+        root: folder that the names are relative to.
+        names: of the files.
+        labels: (N,) int32 class of each file; None without labels.
+        classes: names of the classes by number.
+    """
+
+    def __init__(
+        self, root: str, names: Names, *, labels: NDArray[np.int32] | None = None, classes: Sequence[str] = ()
+    ) -> None:
+        self.root = root
+        self.names = names
+        self.labels = labels
+        self.classes = list(classes)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Path relative to the root."""
+        return os.fsdecode(self.names[index])
+
+    def path(self, index: int) -> Path:
+        """File of an image."""
+        return Path(self.root, self.name(index))
+
+    def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
+        """An image file's content."""
+        return read_file(os.path.join(os.fsencode(self.root), self.names[key.index]), max_bytes)
+
+    def label(self, index: int) -> int:
+        """Class of an image, from 0."""
+        assert self.labels is not None, "only a labelled source has labels"
+        return int(self.labels[index])
+
+
+class Subset(Numbered):
+    """Some images of another source.
+
+    Args:
+        source: the other one.
+        indices: (N,) int64 numbers of the images to keep, in the order to number them.
+    """
+
+    def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
+        self.source = source
+        self.indices = indices
+        self.root = source.root
+        self.classes = source.classes
+        self.notes = source.notes
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        """Where an image lies."""
+        return self.source.name(int(self.indices[index]))
+
+    def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
+        """An image file's content."""
+        return self.source.read(SampleKey(key.epoch, int(self.indices[key.index])), max_bytes)
+
+    def label(self, index: int) -> int:
+        """Class of an image, from 0."""
+        return self.source.label(int(self.indices[index]))
+
+
+def per_class(source: Source, *, share: float | None = None, count: int | None = None, seed: int = 0) -> Subset:
+    """Some images of each class, drawn by seed; for work with few labels.
+
+    Args:
+        source: a labelled one.
+        share: of each class's images, in (0, 1]; at least one image a class.
+        count: images a class, >= 1; a class that has fewer gives all.
+        seed: of the draw.
+
+    Raises:
+        ValueError: not exactly one of share and count is given, or it is out of its range, or there are no labels.
+    """
+    if (share is None) == (count is None):
+        raise ValueError(f"a subset needs a share or a count a class, not both, got share={share} and count={count}")
+    if (share is not None and not 0 < share <= 1) or (count is not None and count < 1):
+        raise ValueError(f"a subset's share must lie in (0, 1] and its count be at least 1, got {share or count}")
+    if not source.classes:
+        raise ValueError(f"a subset a class needs labels, and {source.root!r} has none")
+    labels = np.fromiter((source.label(index) for index in range(len(source))), np.int64, len(source))
+    random = np.random.default_rng(seed)
+    kept = []
+    for label in range(len(source.classes)):
+        members = random.permutation(np.flatnonzero(labels == label))
+        number = count if share is None else max(1, round(share * len(members)))
+        kept.append(members[:number])
+    return Subset(source, np.sort(np.concatenate(kept)))
