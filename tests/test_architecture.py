@@ -22,6 +22,7 @@ ALLOWED = {
         "optim",
         "batches",
         "randomness",
+        "weights",
         "lightning",
         "torch",
         "torchmetrics",

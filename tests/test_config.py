@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from conmim_lightning.config import CONF_DIR, ConfigError, check, without_credential
+from conmim_lightning.config import CONF_DIR, ConfigError, check, precision, without_credential
 from conmim_lightning.train import run
 
 EXPERIMENTS = sorted(path.stem for path in (Path(CONF_DIR) / "experiment").glob("*.yaml"))
@@ -100,6 +100,13 @@ MISTAKES = {
         "image size by patch size: 225 is not divisible by 16",
     ),
     "argument taken away": (["data.root=.", "~masking.ratio"], "masking.ratio: missing; .*RandomUnitMasking needs it"),
+    "misspelt callback": (["data.root=.", "+callbacks.prob.every_n_epochs=3"], "callbacks.prob: names no _target_"),
+    "misspelt logger": (["data.root=.", "+logger.csvv.save_dir=x"], "logger.csvv: names no _target_"),
+    "callback set to null": (["data.root=.", "callbacks.probe=null"], "leave one out write ~callbacks.probe"),
+    "group without a target": (["data.root=.", "~masking._target_"], "masking._target_: missing"),
+    "no clipping by zero": (["data.root=.", "schedule.clip_norm=0"], "schedule.clip_norm: must be above 0, or null"),
+    "negative clipping": (["data.root=.", "schedule.clip_norm=-1"], "clip_norm: must be above 0, or null, got -1"),
+    "half a batch accumulated": (["data.root=.", "schedule.accumulate=0.5"], "whole number of at least 1, got 0.5"),
     "dangling interpolation": (["data.root=.", "data.seed=${sede}"], "data.seed: .*sede"),
 }
 
@@ -112,9 +119,17 @@ def test_mistakes_are_told(composed, mistake):
 
 
 def test_all_faults_are_told_at_once(composed):
-    with pytest.raises(ConfigError, match=r"^3 fault") as caught:
-        check(composed("data.root=.", "+task.temprature=0.2", "+trainer.max_epoch=3", "+masking.ratoi=1"))
-    assert all(name in str(caught.value) for name in ("task.temprature", "trainer.max_epoch", "masking.ratoi"))
+    faults = ("data.root", "task.temprature", "trainer.max_epoch", "masking.ratoi", "schedule.accumulate", "lr_rate")
+    overrides = (
+        "+task.temprature=0.2",
+        "+trainer.max_epoch=3",
+        "+masking.ratoi=1",
+        "schedule.accumulate=0",
+        "+lr_rate=1",
+    )
+    with pytest.raises(ConfigError, match=r"^6 fault") as caught:
+        check(composed(*overrides))
+    assert all(name in str(caught.value) for name in faults)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +143,9 @@ def test_all_faults_are_told_at_once(composed):
         (["data.crop.scale=[0.5,2]"], "crop scale"),
         (["backbone.num_heads=3"], "embed_dim 16 does not divide into 3 heads"),
         (["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
+        (["schedule.lr_scaling=square"], "square"),
+        (["optimizer.lr=-1"], "Invalid learning rate: -1"),
+        (["callbacks.broken_images.max_share=3"], "got 3"),
     ],
 )
 def test_bad_values_end_before_training(composed, tiny, overrides, told):
@@ -147,6 +165,14 @@ def test_interpolations_are_resolved(composed):
     assert plain["data"]["crop"]["size"] == 96
     assert plain["masking"]["grid_size"] == 6
     assert "${" not in OmegaConf.to_yaml(plain)
+
+
+def test_the_precision_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    assert precision("auto") == "bf16-mixed"
+    assert precision("cpu") == "32-true"
 
 
 def test_credentials(monkeypatch, tmp_path):

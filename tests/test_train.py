@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning import Callback
 
+from conmim_lightning.callbacks.checkpoint import StoppedError
 from conmim_lightning.train import run
 
 SHORT = ["experiment=quickstart", "schedule.epochs=3", "schedule.warmup_epochs=1"]
@@ -128,6 +129,94 @@ def test_drop_path_is_at_work(straight, tmp_path):
     assert not same(weights(tmp_path), wanted)
 
 
+class StopOnly(Callback):
+    """Asks for a stop after a batch; what is saved then is the run's own business."""
+
+    def __init__(self, batches: int, by: signal.Signals | None = None) -> None:
+        self.batches, self.by = batches, by
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.total_batch_idx + 1 == self.batches:
+            if self.by is None:
+                trainer.should_stop = True
+            else:
+                signal.raise_signal(self.by)
+
+
+def run_with(cfg, monkeypatch: pytest.MonkeyPatch, callback: Callback):
+    original = lightning.Trainer.__init__
+
+    def with_callback(self, *args, callbacks=(), **kwargs):
+        original(self, *args, callbacks=[callback, *callbacks], **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning.Trainer, "__init__", with_callback)
+        return run(cfg)
+
+
+@pytest.mark.parametrize("batches", [1, 4, 6, 8, 17])
+def test_a_stopped_run_leaves_what_it_needs(straight, tmp_path, monkeypatch, batches):
+    """Bit for bit from the run's own last checkpoint, wherever something asked it to stop."""
+    wanted, make = straight
+    run_with(make(tmp_path / "first"), monkeypatch, StopOnly(batches))
+    trainer = run(make(tmp_path / "second", f"resume={tmp_path}/first/checkpoints/last.ckpt"))
+    assert trainer.global_step == 18
+    assert same(weights(tmp_path / "second"), wanted)
+
+
+def test_a_stop_waits_for_the_accumulated_batches(straight, tmp_path, monkeypatch):
+    _, make = straight
+    run(make(tmp_path / "whole", "schedule.accumulate=2"))
+    run_with(make(tmp_path / "first", "schedule.accumulate=2"), monkeypatch, StopOnly(7))
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=False)["global_step"] == 4
+    run(make(tmp_path / "second", "schedule.accumulate=2", f"resume={checkpoint}"))
+    assert same(weights(tmp_path / "second"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_save_and_stop(straight, tmp_path, monkeypatch, by):
+    wanted, make = straight
+    before = signal.getsignal(by)
+    with pytest.raises(StoppedError, match=rf"{by.name} stopped the run after step 8; go on with resume=.*last.ckpt"):
+        run_with(make(tmp_path / "first"), monkeypatch, StopOnly(8, by))
+    assert signal.getsignal(by) == before
+    run(make(tmp_path / "second", f"resume={tmp_path}/first/checkpoints/last.ckpt"))
+    assert same(weights(tmp_path / "second"), wanted)
+
+
+class Slow(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        time.sleep(0.15)
+
+
+def test_max_time_and_max_steps_save_their_place(straight, tmp_path, monkeypatch):
+    wanted, make = straight
+    run(make(tmp_path / "first", "trainer.max_steps=8", "schedule.epochs=3"))
+    kept = torch.load(tmp_path / "first" / "checkpoints" / "last.ckpt", weights_only=False)
+    assert kept["UncuratedDataModule"] == {"epoch": 1, "samples": 16, "batches": 8}
+    trainer = run_with(make(tmp_path / "timed", "trainer.max_time='00:00:00:01'"), monkeypatch, Slow())
+    assert 0 < trainer.global_step < 18
+    run(make(tmp_path / "second", f"resume={tmp_path}/timed/checkpoints/last.ckpt"))
+    assert same(weights(tmp_path / "second"), wanted)
+
+
+def test_the_end_is_saved_whatever_the_interval(straight, tmp_path):
+    wanted, make = straight
+    run(make(tmp_path, "callbacks.checkpoint.every_n_epochs=null", "+callbacks.checkpoint.every_n_train_steps=5"))
+    assert same(weights(tmp_path), wanted)
+
+
+def test_data_of_another_size_than_the_model(straight, tmp_path):
+    _, make = straight
+    for override, told in (
+        ("data.crop.size=40", r"crop is of shape \(3, 40, 40\), the backbone takes \(3, 32, 32\)"),
+        ("masking.grid_size=2", r"mask is of shape \(2, 2\), the backbone takes \(4, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            run(make(tmp_path, override))
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -165,8 +254,9 @@ def test_a_checkpoint_with_code_in_it_is_refused(straight, tmp_path):
 def test_checkpoint_of_another_architecture(straight, tmp_path):
     _, make = straight
     run(make(tmp_path / "first", "debug=two_steps"))
-    with pytest.raises(ValueError, match="another architecture"):
-        run(make(tmp_path / "second", "backbone.embed_dim=32", f"resume={tmp_path}/first/checkpoints/last.ckpt"))
+    for override, told in (("embed_dim=32", "embed_dim 16 instead of 32"), ("num_heads=4", "num_heads 2 instead of 4")):
+        with pytest.raises(ValueError, match=f"another architecture: .*{told}"):
+            run(make(tmp_path / "second", f"backbone.{override}", f"resume={tmp_path}/first/checkpoints/last.ckpt"))
 
 
 @pytest.mark.slow

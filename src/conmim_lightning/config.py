@@ -3,7 +3,7 @@
 import inspect
 import netrc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,21 @@ _PLAIN_GROUPS = {
 }
 """Keys of the groups that name no target and so have no signature to be checked against."""
 
+_TARGET_GROUPS = ("data", "masking", "perturbation", "backbone", "task", "optimizer", "trainer")
+
+
+def _is_number(value: Any, least: float, *, whole: bool = False) -> bool:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and value >= least
+
+
+_RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("schedule", "accumulate"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
+    ("schedule", "clip_norm"): (lambda value: value is None or _is_number(value, 1e-12), "above 0, or null"),
+    ("benchmark", "batch_size"): (lambda value: _is_number(value, 2, whole=True), "a whole number of at least 2"),
+    ("benchmark", "steps"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
+    ("benchmark", "warmup"): (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
+}
+
 _HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -62,11 +77,15 @@ def divide(whole: int, part: int, what: str) -> int:
     return whole // part
 
 
-def precision() -> str:
-    """bf16-mixed where the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), else 32-true."""
+def precision(accelerator: str = "auto") -> str:
+    """bf16-mixed where the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), else 32-true.
+
+    Args:
+        accelerator: Lightning's name of the device, such as "auto", "gpu" or "cpu".
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16-mixed" if native() else "32-true"
@@ -83,7 +102,8 @@ def without_credential(variable: str, host: str) -> bool:
 
 
 def register_resolvers() -> None:
-    """Make ``${divide:a,b,what}``, ``${precision:}`` and ``${without_credential:VARIABLE,host}`` known."""
+    """Make ``divide``, ``precision``, ``without_credential`` and ``process`` (number of this process) known."""
+    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
     for resolver in (divide, precision, without_credential):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
@@ -102,22 +122,41 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     for group, keys in _PLAIN_GROUPS.items():
         unknown = [key for key in cfg.get(group) or () if key not in keys]
         faults += [f"{group}.{key}: unknown; {group} has {', '.join(keys)}" for key in unknown]
-    faults += list(_unresolved(cfg, ""))
+    faults += [*_unresolved(cfg, ""), *_out_of_range(cfg)]
+    written = OmegaConf.to_container(cfg, resolve=False)  # a reference to another group stays one: checked there
+    assert isinstance(written, dict)
+    faults += _untargeted(written)
+    faults += [
+        f"{name}.{key}: {fault}" for name, node in _targets(written, "") for key, fault in _signature_faults(node)
+    ]
     if faults:
-        raise ConfigError(_listed(faults))
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    told: dict[str, str] = {}  # a group that another one refers to stands in both; its faults are told once
-    for name, node in sorted(_targets(plain, ""), key=lambda target: target[0].count(".")):
-        for key, fault in _signature_faults(node):
-            told.setdefault(f"{key}: {fault}", f"{name}.{key}: {fault}")
-    if faults := list(told.values()):
-        raise ConfigError(_listed(faults))
-    return plain  # type: ignore[return-value]
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise ConfigError(f"{len(faults)} fault(s) in the configuration:\n{listed}")
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
-def _listed(faults: list[str]) -> str:
-    return f"{len(faults)} fault(s) in the configuration:\n" + "\n".join(f"  {fault}" for fault in faults)
+def _untargeted(written: dict[Any, Any]) -> Iterator[str]:
+    """Groups, callbacks and loggers that do not say what they are."""
+    for group in _TARGET_GROUPS:
+        if group in written and not _names_target(written[group]):
+            yield f"{group}._target_: missing; choose one of the group, {group}=..."
+    for group in ("callbacks", "logger"):
+        for name, node in (written.get(group) or {}).items():
+            if not _names_target(node):
+                yield f"{group}.{name}: names no _target_; to leave one out write ~{group}.{name}"
+
+
+def _names_target(node: Any) -> bool:
+    return isinstance(node, str) or (isinstance(node, dict) and "_target_" in node)  # a text is a reference
+
+
+def _out_of_range(cfg: DictConfig) -> Iterator[str]:
+    """Numbers of groups that name no target, which nobody else would check early."""
+    for (group, key), (allowed, told) in _RANGES.items():
+        if OmegaConf.is_config(cfg.get(group)) and key in cfg[group] and not OmegaConf.is_missing(cfg[group], key):
+            value = OmegaConf.to_container(cfg[group]).get(key)  # type: ignore[union-attr]
+            if not (isinstance(value, str) and "${" in value) and not allowed(value):
+                yield f"{group}.{key}: must be {told}, got {value!r}"
 
 
 def _unresolved(node: Any, name: str) -> Iterator[str]:

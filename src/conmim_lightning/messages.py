@@ -13,6 +13,7 @@ EXPECTED_WARNINGS = (
     r"You have overridden `on_after_batch_transfer` in `LightningModule`.*",  # on purpose: the perturbation
     r"The '\w+_dataloader' does not have many workers.*",  # told by speed/data_wait instead
     r"You're resuming from a checkpoint that ended before the epoch ended.*",  # the data module goes on there
+    r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # such as the timer of an earlier max_time
     r"The dirpath has changed from .*",  # a resumed run writes to its own folder
     r"The number of training batches \(\d+\) is smaller than the logging interval.*",
     r"It is recommended to use `self.log.*sync_dist=True`.*",
@@ -49,13 +50,13 @@ def told_plainly() -> Iterator[None]:
         cause = _innermost(error)
         mendable = (
             isinstance(cause, ValueError | OSError | HydraException)
-            or type(cause).__name__ == "NonFiniteError"
+            or type(cause).__name__ in ("NonFiniteError", "StoppedError")
             or cause is not error  # a constructor refused what the configuration gave it
         )
         if not mendable or os.environ.get("CONMIM_TRACE") == "1":
             raise
-        print(f"\nerror: {cause}{_allowed_keys(cause)}", file=sys.stderr)
-        raise SystemExit(1) from None
+        print(f"\nerror: {_without_trace(cause)}{_allowed_keys(cause)}", file=sys.stderr)
+        raise SystemExit(getattr(cause, "status", 1)) from None
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -63,6 +64,11 @@ def _innermost(error: BaseException) -> BaseException:
     while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
     return error
+
+
+def _without_trace(error: BaseException) -> str:
+    """What a loader process raises arrives with its trace as the message; the last part is the sentence."""
+    return str(error).rsplit(f"\n{type(error).__name__}: ", 1)[-1].rstrip()
 
 
 def _allowed_keys(error: BaseException) -> str:

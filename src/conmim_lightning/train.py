@@ -41,16 +41,19 @@ def run(cfg: DictConfig) -> "Trainer":
     checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
     data = instantiate(plain["data"])
     task = instantiate(plain["task"])
+    task.check_shapes(*data.sample_shapes)
+    task.make_optimizer(plain["data"]["batch_size"])  # refuses bad numbers now rather than in the trainer
     if checkpoint:
+        _check_backbone(checkpoint, plain)
         task.on_load_checkpoint(checkpoint)  # refuses one of another architecture before anything slow
         del checkpoint
-    if "LOCAL_RANK" not in os.environ:
-        data.prepare_data()
-        data.setup()
     callbacks = [instantiate(callback) for callback in plain["callbacks"].values()]
     callbacks.append(RunRecord(run_record(plain), plain["paths"]["run_dir"]))
     loggers = [instantiate(logger) for logger in plain["logger"].values()]
     trainer = instantiate(plain["trainer"], callbacks=callbacks, logger=loggers or False)
+    if "LOCAL_RANK" not in os.environ:
+        data.prepare_data()
+        data.setup()
     try:
         trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=True if plain["resume"] else None)
     finally:
@@ -76,6 +79,22 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(found, dict) or "state_dict" not in found or "loops" not in found:
         raise ValueError(f"{path!r} is no checkpoint of a training run: it lacks the training's state")
     return found
+
+
+def _check_backbone(checkpoint: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Refuse weights of a backbone that differs in what shapes do not show, such as the number of heads.
+
+    Raises:
+        ValueError: an entry of the backbone's configuration differs, other than rates of dropping out.
+    """
+    theirs = checkpoint.get("run", {}).get("config", {}).get("backbone")
+    if theirs is None:
+        return
+    mine = plain["backbone"]
+    keys = [key for key in sorted({*theirs, *mine}) if not key.endswith("_rate") and theirs.get(key) != mine.get(key)]
+    if keys:
+        told = ", ".join(f"backbone.{key} {theirs.get(key)!r} instead of {mine.get(key)!r}" for key in keys)
+        raise ValueError(f"the checkpoint is of another architecture: {told}")
 
 
 def _say_where(trainer: "Trainer", run_dir: str) -> None:

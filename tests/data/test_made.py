@@ -1,3 +1,4 @@
+import platform
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,27 @@ def test_an_empty_folder_is_taken(tmp_path: Path):
     (tmp_path / "a").mkdir()
     make_once(tmp_path / "a", {"n": 1}, write("x"))
     assert (tmp_path / "a" / "x.txt").is_file()
+
+
+def test_two_processes_at_once_make_one(tmp_path: Path, monkeypatch):
+    def while_another_writes(folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("os.getpid", lambda: 1)
+            make_once(tmp_path / "a", {"n": 1}, write("the other"))
+        (folder / "x.txt").write_text("this one")
+
+    make_once(tmp_path / "a", {"n": 1}, while_another_writes)
+    assert (tmp_path / "a" / "x.txt").read_text() == "the other"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path):
+    (tmp_path / f"a.partial-{platform.node()}-4194303999").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.kill", killed)
+        make_once(tmp_path / "a", {"n": 1}, write("x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def killed(number: int, by: int) -> None:
+    raise ProcessLookupError

@@ -47,3 +47,8 @@ def test_grid_that_does_not_divide():
 def test_hiding_everything():
     with pytest.raises(ValueError, match="hides all 4 units"):
         RandomUnitMasking(grid_size=4, unit_size=2, ratio=0.9)
+
+
+@pytest.mark.parametrize(("ratio", "grid", "hidden"), [(0.56, 5, 14), (0.07, 10, 7), (0.75, 7, 37), (0.561, 5, 15)])
+def test_rounding_of_the_ratio_hides_no_further_unit(ratio, grid, hidden):
+    assert RandomUnitMasking(grid_size=grid, unit_size=1, ratio=ratio).num_hidden == hidden

@@ -51,3 +51,9 @@ def test_relative_distance():
     for parameter, value in zip(one.parameters(), other.parameters(), strict=True):
         parameter.data = 1.5 * value.data
     assert relative_distance(one, other).item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_rank_of_what_is_not_finite_is_nan():
+    vectors = torch.randn(8, 4)
+    vectors[3, 1] = torch.inf
+    assert effective_rank(vectors).isnan()

@@ -114,3 +114,27 @@ def test_backbones_that_do_not_fit(make, told):
 def test_locality_needs_a_shared_table():
     with pytest.raises(ValueError, match="locality"):
         Encoder(backbones()["vit"], locality=1.0)
+
+
+def test_dropout_of_positions_has_its_effect():
+    encoder = Encoder(beit(pos_drop_rate=0.9))
+    images = torch.randn(2, 3, 32, 32)
+    encoder.eval()
+    whole = encoder(images)
+    encoder.train()
+    assert not torch.allclose(encoder(images), whole)
+
+
+def test_backbones_that_drop_patches_are_refused():
+    backbone = VisionTransformer(
+        img_size=32,
+        patch_size=8,
+        embed_dim=16,
+        depth=1,
+        num_heads=2,
+        num_classes=0,
+        global_pool="token",
+        patch_drop_rate=0.5,
+    )
+    with pytest.raises(ValueError, match="patch_drop_rate"):
+        Encoder(backbone)

@@ -129,7 +129,7 @@ def test_non_finite_stops_with_the_facts(tmp_path: Path):
     task = make_task()
     with (
         pytest.raises(
-            NonFiniteError, match=r"nan .*at step 3 in epoch 0 on cpu \(rank 0\), samples \[12, 13, 14, 15\]"
+            NonFiniteError, match=r"nan at step 3 in epoch 0; loss \[nan\] of samples \[12, 13, 14, 15\] on rank 0"
         ),
         pytest.warns(UserWarning, match="wrote the batches and the weights"),
     ):
@@ -146,11 +146,27 @@ def test_non_finite_names_the_samples_of_all_accumulated_batches(tmp_path: Path)
         fit(make_task(), make_batches(bad=0), accumulate_grad_batches=2)
 
 
+def test_non_finite_keys_are_told_alike_at_a_monitored_step():
+    batches = list(make_batches())
+    batches[2].teacher_view[1] = torch.inf
+    with pytest.raises(NonFiniteError, match=r"samples \[8, 9, 10, 11\]"):
+        fit(make_task(monitor_every=1), DataLoader(batches, batch_size=None))
+
+
+@pytest.mark.parametrize("limit", [0, -1.0])
+def test_clipping_to_nothing_is_refused(limit):
+    task = make_task()
+    task._trainer = SimpleNamespace(precision_plugin=SimpleNamespace())  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=f"above 0, or null for no clipping; got {limit}"):
+        task.configure_gradient_clipping(SimpleNamespace(), limit)  # type: ignore[arg-type]
+
+
 def test_non_finite_may_be_skipped():
     task, watch = make_task(on_non_finite="skip"), Watch()
-    fit(task, make_batches(bad=3), watch, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"at step 3 .*samples \[12, 13, 14, 15\] on rank 0; this step is left out"):
+        fit(task, make_batches(bad=3), watch, max_epochs=1)
     assert task.skipped_steps == 1
-    assert watch.metrics[-1]["optim/skipped_steps"] == 1
+    assert all(watch.metrics[step]["optim/skipped_steps"] == 1 for step in (3, 4, 5)), "logged at every later step"
     assert torch.equal(watch.student[3], watch.student[2])
     assert torch.equal(watch.teacher[3], watch.teacher[2])
     assert not torch.equal(watch.student[4], watch.student[3])
@@ -165,6 +181,8 @@ def test_non_finite_may_be_skipped():
         ({"on_non_finite": "pray"}, "pray"),
         ({"temperature": -1.0}, "-1.0"),
         ({"min_lr": -1.0}, "-1.0"),
+        ({"lr_scaling": "square"}, "square"),
+        ({"reference_batch": 0}, "and 0"),
     ],
 )
 def test_bad_arguments(changes, told):

@@ -16,7 +16,8 @@ class Divergence(Callback):
 
     Args:
         dirpath: folder for ``diverged_step<s>_rank<r>.pt``, a dictionary with "message", "batches" (those since the
-            last optimizer step, ``PretrainViews`` as dictionaries) and "model" (state of the task).
+            last optimizer step, ``PretrainViews`` as dictionaries), "names" (where each sample lies, by number) and
+            "model" (state of the task).
     """
 
     def __init__(self, dirpath: str) -> None:
@@ -38,5 +39,9 @@ class Divergence(Callback):
         path = self.dirpath / f"diverged_step{trainer.global_step}_rank{trainer.global_rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         batches = [batch._asdict() for batch in self._batches]
-        torch.save({"message": str(exception), "batches": batches, "model": pl_module.state_dict()}, path)
+        source = getattr(trainer.datamodule, "source", None)  # type: ignore[attr-defined]
+        numbers = [number for batch in self._batches for number in batch.index.tolist()]
+        names = {number: str(source.path(number)) for number in numbers} if source is not None else {}
+        content = {"message": str(exception), "batches": batches, "names": names, "model": pl_module.state_dict()}
+        torch.save(content, path)
         rank_zero_warn(f"wrote the batches and the weights before the bad step to {path}")

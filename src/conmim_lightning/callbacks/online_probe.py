@@ -103,6 +103,7 @@ class OnlineProbe(Callback):
                     features = dense_tokens(images)
                     target = patch_targets(batch.class_map.to(device), grid, data.num_map_classes)
                 cast(Metric, metrics[probe]).update(features, target, reference=role == "reference")
+            missing = int(trainer.strategy.reduce(torch.tensor(float(missing), device=device), reduce_op="sum"))  # type: ignore[arg-type]
             if missing:
                 rank_zero_warn(f"{missing} {role} images of the {probe} probe cannot be read and are left out")
         names = {"knn": "val/knn", "dense": "val/dense_auroc"}

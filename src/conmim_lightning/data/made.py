@@ -1,7 +1,9 @@
 """Made data: written whole or not at all, and never mixed with another."""
 
+import glob
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,8 @@ _MARK = "made.json"
 def make_once(root: str | os.PathLike[str], recipe: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Write a folder unless it holds the very same data.
 
-    All goes into a folder beside it, which is renamed at the end; what an interrupted call left there is removed.
+    All goes into a folder beside it, which is renamed at the end; what an interrupted call left there is removed. Of
+    several processes that make the same data at once each writes its own, and the first one's is taken.
 
     Args:
         root: folder to make.
@@ -32,11 +35,29 @@ def make_once(root: str | os.PathLike[str], recipe: dict[str, Any], write: Calla
         raise ValueError(f"{str(root)!r} holds other made data: {found}; choose another folder or remove that one")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(f"{str(root)!r} holds files that were not made here; choose another folder")
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove_abandoned(root)
+    partial = root.with_name(f"{root.name}.partial-{platform.node()}-{os.getpid()}")
     partial.mkdir(parents=True)
-    write(partial)
-    (partial / _MARK).write_text(json.dumps(recipe, indent=1))
-    if root.exists():
-        root.rmdir()
-    partial.rename(root)
+    try:
+        write(partial)
+        (partial / _MARK).write_text(json.dumps(recipe, indent=1))
+        if not mark.is_file():  # else another process was faster
+            if root.exists():
+                root.rmdir()
+            partial.rename(root)
+    except OSError:
+        if not mark.is_file():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove what processes of this machine left that do not run any more."""
+    for partial in root.parent.glob(f"{glob.escape(root.name)}.partial-{glob.escape(platform.node())}-*"):
+        try:
+            os.kill(int(partial.name.rsplit("-", 1)[1]), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(partial, ignore_errors=True)
+        except PermissionError:
+            continue

@@ -36,7 +36,8 @@ class RandomUnitMasking:
         self.grid_size = grid_size
         self.unit_size = unit_size
         self.units_per_side = grid_size // unit_size
-        self.hidden_units = math.ceil(ratio * self.units_per_side**2)
+        # differs from official: 0.56 * 25 is 14 here, not 14.000000000000002, of which the ceiling is 15
+        self.hidden_units = math.ceil(round(ratio * self.units_per_side**2, 9))
         if self.hidden_units == self.units_per_side**2:
             raise ValueError(f"mask ratio {ratio} hides all {self.hidden_units} units of the grid; leave at least one")
         self.num_hidden = self.hidden_units * unit_size**2

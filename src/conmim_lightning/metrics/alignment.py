@@ -51,14 +51,19 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
 
 def effective_rank(vectors: Tensor) -> Tensor:
-    """exp(entropy of the normalised eigenvalues of the covariance) (Roy, Vetterli 2007); (S, C) -> scalar."""
+    """exp(entropy of the normalised eigenvalues of the covariance) (Roy, Vetterli 2007); (S, C) -> scalar.
+
+    NaN where a vector is not finite.
+    """
     centred = vectors - vectors.mean(0)
     covariance = centred.T @ centred
+    finite = covariance.isfinite().all()
+    covariance = torch.where(finite, covariance, 0.0)  # the solver refuses all else
     if covariance.device.type == "mps":  # which has no eigenvalues
         covariance = covariance.cpu()
     eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
     share = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
-    return torch.exp(-torch.xlogy(share, share).sum())
+    return torch.where(finite, torch.exp(-torch.xlogy(share, share).sum()), torch.nan)
 
 
 @torch.no_grad()

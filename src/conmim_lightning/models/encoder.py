@@ -29,8 +29,8 @@ class Encoder(nn.Module):
             spend most of their steps to learn.
 
     Raises:
-        ValueError: the backbone is of another family, has a classifier, lacks the final norm, or locality is negative
-            or asked of a backbone without a shared table.
+        ValueError: the backbone is of another family, has a classifier, lacks the final norm, drops patches or mixes
+            rotations, or locality is negative or asked of a backbone without a shared table.
     """
 
     def __init__(self, backbone: Backbone, *, locality: float = 0.0) -> None:
@@ -43,6 +43,9 @@ class Encoder(nn.Module):
         width, heads = backbone.embed_dim, backbone.blocks[0].get_submodule("attn").num_heads
         if width % cast(int, heads):
             raise ValueError(f"embed_dim {width} does not divide into {heads} heads of attention")
+        drops = not isinstance(getattr(backbone, "patch_drop", None), nn.Identity | None)
+        if drops or getattr(backbone, "rope_mixed", False):
+            raise ValueError("backbone must not drop patches (patch_drop_rate), nor mix its rotations (rope_mixed)")
         if locality < 0 or (locality and getattr(backbone, "rel_pos_bias", None) is None):
             raise ValueError(
                 f"locality must be >= 0, and 0 without a shared table of relative positions; got {locality}"
@@ -53,6 +56,13 @@ class Encoder(nn.Module):
         self._initialize()
         if locality:
             self._start_local(locality)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        embed = self.backbone.patch_embed
+        height, width = cast(tuple[int, int], embed.img_size)
+        return embed.get_submodule("proj").get_parameter("weight").shape[1], height, width
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -98,6 +108,7 @@ class Encoder(nn.Module):
             tokens = torch.cat([backbone.cls_token.expand(len(patches), -1, -1), patches], 1)
             if backbone.pos_embed is not None:
                 tokens = tokens + backbone.pos_embed
+            tokens = backbone.pos_drop(tokens)
             bias = backbone.rel_pos_bias() if backbone.rel_pos_bias is not None else None
             for block in blocks:
                 tokens = block(tokens, shared_rel_pos_bias=bias)

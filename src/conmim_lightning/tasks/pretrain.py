@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,11 +13,12 @@ from conmim_lightning.batches import PretrainBatch, PretrainViews
 from conmim_lightning.losses.patch_info_nce import Dictionary, PatchInfoNCE
 from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.conmim import ConMIM
-from conmim_lightning.optim.non_finite import NonFiniteError
+from conmim_lightning.optim.non_finite import NonFiniteError, told_losses
 from conmim_lightning.optim.param_groups import decay_groups
 from conmim_lightning.optim.schedules import cosine
-from conmim_lightning.optim.wiring import Scaling, build_optimizer, schedule_rate
+from conmim_lightning.optim.wiring import Scaling, build_optimizer, scaled_rate, schedule_rate
 from conmim_lightning.randomness import stream_seed
+from conmim_lightning.weights.mismatch import mismatch
 
 
 class PretrainTask(LightningModule):
@@ -78,6 +79,7 @@ class PretrainTask(LightningModule):
             raise ValueError(f"on_non_finite must be 'stop' or 'skip', got {on_non_finite!r}")
         if min_lr < 0 or monitor_every < 1:
             raise ValueError(f"min_lr must be >= 0 and monitor_every >= 1, got {min_lr} and {monitor_every}")
+        scaled_rate(1.0, scaling=lr_scaling, effective_batch=batch_size, reference_batch=reference_batch)  # refuses
         self.model = model
         self.loss = PatchInfoNCE(temperature=temperature, dictionary=dictionary, similarity_filter=similarity_filter)
         self.perturbation = perturbation
@@ -138,6 +140,10 @@ class PretrainTask(LightningModule):
         if scaled and getattr(optimizer, "_step_supports_amp_scaling", False):
             raise ValueError("trainer.precision=16-mixed needs optimizer.fused=false: a fused step hides the gradients")
         limit = torch.inf if gradient_clip_val is None else gradient_clip_val
+        if not limit > 0:
+            raise ValueError(
+                f"the gradient's norm is clipped to a number above 0, or null for no clipping; got {limit}"
+            )
         norm = nn.utils.clip_grad_norm_(self.model.student.parameters(), limit)
         self.log("optim/grad_norm", norm)
         if not torch.isfinite(norm):
@@ -152,6 +158,8 @@ class PretrainTask(LightningModule):
         if self.skipped_steps == skipped:
             self.model.teacher.update(self.model.student, momentum)
         self.log("optim/teacher_momentum", momentum)
+        if self.skipped_steps:
+            self.log("optim/skipped_steps", float(self.skipped_steps))
         self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -161,19 +169,8 @@ class PretrainTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
-        mine, theirs = self.state_dict(), checkpoint.get("state_dict", {})
-        reshaped = [
-            f"{name} {tuple(theirs[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in mine.items()
-            if name in theirs and theirs[name].shape != value.shape
-        ]
-        absent, foreign = sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())
-        if reshaped or absent or foreign:
-            listed = (*reshaped[:3], *(f"without {n}" for n in absent[:2]), *(f"with {n}" for n in foreign[:2]))
-            raise ValueError(
-                f"the checkpoint is of another architecture ({len(reshaped)} tensors of another shape, {len(absent)} "
-                f"missing, {len(foreign)} unknown): {'; '.join(listed)}"
-            )
+        if told := mismatch(self.state_dict(), checkpoint.get("state_dict", {})):
+            raise ValueError(f"the checkpoint is of another architecture {told}")
 
     def configure_optimizers(self) -> Any:
         """AdamW with the official decay groups; warm-up and cosine per optimizer step."""
@@ -221,18 +218,32 @@ class PretrainTask(LightningModule):
         """Momentum of the update that follows optimizer step ``step``."""
         return cosine(step, total_steps=self.total_steps, start=self.momentum_start, end=self.momentum_end)
 
+    def check_shapes(self, crop: tuple[int, ...], mask: tuple[int, ...]) -> None:
+        """Raise ValueError for crops (C, H, W) or masks (h, w) of other shapes than the model takes."""
+        encoder = self.model.student.encoder
+        for what, given, needed in (("crop", crop, encoder.input_shape), ("mask", mask, encoder.grid_size)):
+            if tuple(given) != tuple(needed):
+                raise ValueError(f"the data's {what} is of shape {tuple(given)}, the backbone takes {tuple(needed)}")
+
+    def _losses_of_all_devices(self, losses: Tensor) -> str:
+        """Losses and samples since the last optimizer step."""
+        indices = torch.cat([index for _, index in self._since_step])
+        parts = {self.global_rank: (losses.tolist(), indices.tolist())}
+        if self.trainer.world_size > 1:  # all devices are here, as their gradients have been summed
+            gathered: Any = self.all_gather((losses, indices))
+            parts = dict(enumerate(zip(gathered[0].tolist(), gathered[1].tolist(), strict=True)))
+        return told_losses(parts)
+
     def _handle_non_finite(self, norm: Tensor) -> None:
         """Stop, or leave this optimizer step out. Gradients are summed over devices, so all devices do the same."""
         losses = torch.stack([loss for loss, _ in self._since_step])
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         overflow = scaler is not None and bool(torch.isfinite(losses).all())  # fp16: the scaler will lower its scale
+        where = f"gradient norm {norm.item()} at step {self.global_step} in epoch {self.current_epoch}"
         if self.on_non_finite == "stop" and not overflow:
-            indices = torch.cat([index for _, index in self._since_step]).tolist()
-            raise NonFiniteError(
-                f"gradient norm {norm.item()} with loss {losses.tolist()} at step {self.global_step} in epoch "
-                f"{self.current_epoch} on {self.device} (rank {self.global_rank}), samples {indices}"
-            )
+            raise NonFiniteError(f"{where}; {self._losses_of_all_devices(losses)}")
         self.skipped_steps += 1
-        self.log("optim/skipped_steps", float(self.skipped_steps))
+        if not overflow:
+            rank_zero_warn(f"{where}; {self._losses_of_all_devices(losses)}; this step is left out", stacklevel=1)
         if scaler is None:
             self.zero_grad(set_to_none=True)  # the optimizer leaves parameters without gradient alone

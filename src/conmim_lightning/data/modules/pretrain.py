@@ -20,6 +20,7 @@ from conmim_lightning.data.folder import FolderSource, check_folder
 from conmim_lightning.data.loaders import evaluation_loader, train_loader
 from conmim_lightning.data.sampler import EpochSampler, SampleKey
 from conmim_lightning.perturbation.draw import PerturbationDraw
+from conmim_lightning.randomness import generator
 
 Role = Literal["reference", "query"]
 
@@ -103,6 +104,11 @@ class UncuratedDataModule(LightningDataModule):
         self._replaced: list[int] = []
         self._resume_from = (0, 0, 0)  # epoch, samples of it over all devices, batches of the whole run
         self.loaded_at = 0.0
+
+    @property
+    def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of a crop, (C, H, W), and of a mask, (h, w); reads no data."""
+        return (self.channels, self.crop.size, self.crop.size), tuple(self.masking(generator(0, 0, 0)).shape)
 
     def prepare_data(self) -> None:
         """Make the files, where the configuration says how."""

@@ -1,0 +1,117 @@
+"""Checkpoints from which a run goes on exactly, also where it was stopped from outside."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_AGREE_EVERY = 16  # batches between two questions whether another device got a signal; each costs a synchronisation
+
+
+class StoppedError(Exception):
+    """A signal stopped the run; the message names the checkpoint.
+
+    Args:
+        message: for the user.
+        status: exit status, 128 + signal as in shells.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ``ModelCheckpoint``, with its arguments, which saves between optimizer steps only, and at every stop.
+
+    - A stop in the middle of an epoch (``max_time``, ``max_steps``, whatever sets ``should_stop``) is saved at once,
+      with the place in the epoch; the end of such an epoch does not count as one.
+    - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
+      signal acts as without this class.
+    - Between accumulated batches nothing is saved and nothing stops: the sum of gradients would be lost.
+    - The end of training is always saved.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._signal: int | None = None
+        self._stop_held = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals."""
+        super().on_train_start(trainer, pl_module)
+        self._signal, self._stop_held = None, False
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is due, and where the run is about to stop."""
+        if trainer.fit_loop._should_accumulate():
+            self._stop_held |= trainer.should_stop
+            trainer.should_stop = False
+            return
+        trainer.should_stop |= self._stop_held
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        stopped = self._stopped_by(trainer, batch_idx)
+        if stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step:
+            self._save_now(trainer)
+        if stopped:
+            name, step = signal.Signals(stopped).name, trainer.global_step
+            raise StoppedError(f"{name} stopped the run after step {step}; go on with{self._how()}", 128 + stopped)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, unless the epoch was cut short."""
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save whatever has not been saved yet."""
+        self._save_now(trainer)
+        super().on_train_end(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the signals as they were."""
+        super().teardown(trainer, pl_module, stage)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """Remember the first signal; hand on the second."""
+        if self._signal is None:
+            self._signal = number
+            rank_zero_info(f"{signal.Signals(number).name}: saving after this step; once more to stop at once")
+            return
+        before = self._before[number]
+        if callable(before):
+            before(number, frame)
+        else:
+            signal.signal(number, before)
+            signal.raise_signal(number)
+
+    def _stopped_by(self, trainer: Trainer, batch_idx: int) -> int:
+        """The signal that this or, asked from time to time, any device got; 0 for none."""
+        mine = self._signal or 0
+        if trainer.world_size == 1:
+            return mine
+        if batch_idx % _AGREE_EVERY:
+            return 0
+        any_got_one = trainer.strategy.reduce_boolean_decision(bool(mine), all=False)
+        return (mine or int(signal.SIGTERM)) if any_got_one else 0
+
+    def _save_now(self, trainer: Trainer) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
+
+    def _how(self) -> str:
+        return f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"
