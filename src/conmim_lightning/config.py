@@ -191,7 +191,7 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and fault, where the target's signature speaks against the given arguments."""
     try:
-        parameters = inspect.signature(_locate(node["_target_"])).parameters
+        parameters = _parameters(_locate(node["_target_"]))
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         yield "_target_", f"{node['_target_']!r} cannot be used: {error}"
         return
@@ -209,6 +209,16 @@ def _signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         if required and key not in given:
             yield key, f"missing; {node['_target_']} needs it"
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """What a target takes; one of our classes that takes any keyword hands it on to the class above it."""
+    found = dict(inspect.signature(target).parameters)
+    ours = inspect.isclass(target) and target.__module__.startswith("conmim_lightning.")
+    if ours and any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        above = {name: p.replace(default=None) for name, p in _parameters(target.__base__).items()}
+        found = above | {name: p for name, p in found.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    return found
 
 
 def _locate(target: str) -> Any:

@@ -31,6 +31,7 @@ def run(cfg: DictConfig) -> "Trainer":
     plain = check(cfg)
     from hydra.utils import instantiate
     from lightning import seed_everything
+    from lightning.pytorch.utilities import rank_zero_info
 
     from conmim_lightning.callbacks.run_record import RunRecord
     from conmim_lightning.record import run_record
@@ -38,15 +39,7 @@ def run(cfg: DictConfig) -> "Trainer":
     quiet_libraries()
     os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
     seed_everything(plain["seed"], workers=True, verbose=False)
-    checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
-    data = instantiate(plain["data"])
-    task = instantiate(plain["task"])
-    task.check_shapes(*data.sample_shapes)
-    task.make_optimizer(plain["data"]["batch_size"])  # refuses bad numbers now rather than in the trainer
-    if checkpoint:
-        _check_backbone(checkpoint, plain)
-        task.on_load_checkpoint(checkpoint)  # refuses one of another architecture before anything slow
-        del checkpoint
+    data, task = _data_and_task(plain)
     callbacks = [instantiate(callback) for callback in plain["callbacks"].values()]
     callbacks.append(RunRecord(run_record(plain), plain["paths"]["run_dir"]))
     loggers = [instantiate(logger) for logger in plain["logger"].values()]
@@ -54,12 +47,27 @@ def run(cfg: DictConfig) -> "Trainer":
     if "LOCAL_RANK" not in os.environ:
         data.prepare_data()
         data.setup()
+        rank_zero_info(data.summary())
     try:
         trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=True if plain["resume"] else None)
     finally:
         for logger in loggers:  # the next run of a sweep must not go on in this one's record
             getattr(logger.experiment, "finish", lambda: None)()
     return trainer
+
+
+def _data_and_task(plain: dict[str, Any]) -> tuple[Any, Any]:
+    """Both, having refused whatever does not fit, before anything slow."""
+    from hydra.utils import instantiate
+
+    checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
+    data, task = instantiate(plain["data"]), instantiate(plain["task"])
+    task.check_shapes(*data.sample_shapes)
+    task.make_optimizer(plain["data"]["batch_size"])  # refuses bad numbers now rather than in the trainer
+    if checkpoint:
+        _check_backbone(checkpoint, plain)
+        task.on_load_checkpoint(checkpoint)  # refuses another architecture
+    return data, task
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

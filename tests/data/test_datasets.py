@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from conmim_lightning.data.ade20k import PairSource
 from conmim_lightning.data.crop import RandomResizedCrop
 from conmim_lightning.data.datasets import LabelledDataset, PretrainDataset, SegmentationDataset
+from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.folder import FolderSource
 from conmim_lightning.data.loaders import evaluation_loader
 from conmim_lightning.data.sampler import EpochSampler, SampleKey
@@ -18,16 +20,16 @@ from conmim_lightning.perturbation.draw import PerturbationDraw
 def dataset(root: Path, seed=0):
     return PretrainDataset(
         FolderSource(root),
+        decoder=Decoder(),
         crop=RandomResizedCrop(32),
         perturbation=PerturbationDraw(),
         masking=RandomUnitMasking(grid_size=4, unit_size=1, ratio=0.5),
-        channels=3,
         seed=seed,
     )
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return one.broken == other.broken and all(torch.equal(one[field], other[field]) for field in range(4))
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_index(scenes_root: Path):
@@ -70,9 +72,9 @@ def test_devices_do_not_matter(scenes_root: Path):
 def with_broken(scenes_root: Path, tmp_path: Path) -> Path:
     root = tmp_path / "images"
     shutil.copytree(scenes_root / "folders" / "train", root)
-    for path in FolderSource(root).paths[10:13]:
-        content = (root / path).read_bytes()
-        (root / path).write_bytes(content[: len(content) // 2])
+    for path in map(FolderSource(root).path, (10, 11, 12)):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
     return root
 
 
@@ -81,8 +83,9 @@ def test_broken_images_are_replaced_deterministically(with_broken: Path):
     for index in range(48):
         sample = data[SampleKey(0, index)]
         assert sample.index == index
-        assert (sample.read_index != index) == (index in (10, 11, 12))
-        assert sample.read_index.item() not in (10, 11, 12)
+        names = [line.split("\t")[0] for line in sample.broken.split("\n")]
+        assert names[0] == (data.source.name(index) if index in (10, 11, 12) else "")
+        assert "truncated" in sample.broken or index not in (10, 11, 12)
         assert same(sample, dataset(with_broken)[SampleKey(0, index)])
 
 
@@ -96,26 +99,47 @@ def test_a_replaced_sample_keeps_its_own_mask(with_broken: Path, scenes_root: Pa
 def test_nothing_but_broken_images(tmp_path: Path):
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"100 images in a row are broken; the first is .*1.jpg: Unidentified"):
+    with pytest.raises(ValueError, match=r"100 images in a row are broken; the first is 1.jpg\tUnidentified"):
         dataset(tmp_path)[SampleKey(0, 1)]
 
 
 def test_evaluation_sets(scenes_root: Path):
-    labelled = LabelledDataset(FolderSource(scenes_root / "folders" / "val", labelled=True), size=32, channels=3)
+    labelled = LabelledDataset(FolderSource(scenes_root / "folders" / "val", labelled=True), decoder=Decoder(), size=32)
     first = labelled[3]
     assert first is not None
     image, label, index = first
     assert image.shape == (3, 32, 32)
     assert label == labelled.source.label(3)
     assert index == 3
-    pairs = SegmentationDataset(PairSource(scenes_root / "ade20k", "validation"), size=32, channels=3)
+    pairs = SegmentationDataset(PairSource(scenes_root / "ade20k", "validation"), decoder=Decoder(), size=32)
     assert pairs[0].image.shape == (3, 32, 32)
     assert pairs[0].class_map.shape == (32, 32)
     assert 0 < pairs[0].class_map.max() <= 6
 
 
 def test_broken_evaluation_images_are_left_out(with_broken: Path):
-    labelled = LabelledDataset(FolderSource(with_broken, labelled=True), size=32, channels=3)
+    labelled = LabelledDataset(FolderSource(with_broken, labelled=True), decoder=Decoder(), size=32)
     loader = evaluation_loader(labelled, batch_size=3, num_workers=0, rank=0, num_devices=1)
     seen = [index for batch in loader if batch is not None for index in batch.index.tolist()]
     assert seen == [index for index in range(48) if index not in (10, 11, 12)]
+
+
+def class_map_root(tmp_path: Path, scenes_root: Path) -> Path:
+    shutil.copytree(scenes_root / "ade20k", tmp_path / "ade20k")
+    return tmp_path / "ade20k"
+
+
+def test_damaged_class_maps_are_left_out(tmp_path: Path, scenes_root: Path):
+    pairs = PairSource(class_map_root(tmp_path, scenes_root), "validation")
+    content = pairs.map_path(0).read_bytes()
+    for damaged in (content[: len(content) // 2], content.replace(b"IDAT", b"IDAX"), b""):
+        pairs.map_path(0).write_bytes(damaged)
+        assert SegmentationDataset(pairs, decoder=Decoder(), size=32)[0] is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_class_maps_of_another_kind_are_refused(tmp_path: Path, scenes_root: Path, mode):
+    pairs = PairSource(class_map_root(tmp_path, scenes_root), "validation")
+    Image.new(mode, (64, 64)).save(pairs.map_path(0))
+    with pytest.raises(ValueError, match=f"pixel mode {mode}; needed is one number of 8 bits"):
+        SegmentationDataset(pairs, decoder=Decoder(), size=32)[0]

@@ -53,7 +53,7 @@ def test_two_processes_at_once_make_one(tmp_path: Path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path):
-    (tmp_path / f"a.partial-{platform.node()}-4194303999").mkdir()
+    (tmp_path / f"a.partial-{platform.node()}-2147480000").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.kill", killed)
         make_once(tmp_path / "a", {"n": 1}, write("x"))

@@ -1,8 +1,9 @@
 import itertools
 
+import numpy as np
 import pytest
 
-from conmim_lightning.data.sampler import EpochSampler
+from conmim_lightning.data.sampler import EpochSampler, Shuffle
 
 
 def epoch_of(sampler, epoch):
@@ -42,3 +43,46 @@ def test_resume_goes_on_within_its_epoch_only():
     assert [key.index for key in sampler] == whole[12:]
     assert len(epoch_of(sampler, 3)) == 30
     assert len(sampler) == 30
+
+
+LARGE = (1 << 20) + 7
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, LARGE])
+def test_a_shuffle_is_a_permutation(size):
+    order = Shuffle(size, 5)(np.arange(size))
+    assert np.array_equal(np.sort(order), np.arange(size))
+
+
+@pytest.mark.parametrize("size", [LARGE, 10**8, 2**40])
+def test_places_of_a_large_shuffle_need_no_list(size):
+    places = np.asarray([0, 1, 12345, size - 1])
+    shuffle = Shuffle(size, 3)
+    found = shuffle(places)
+    assert shuffle._list is None
+    assert len(set(found.tolist())) == 4
+    assert (found >= 0).all()
+    assert (found < size).all()
+    assert np.array_equal(shuffle(places[2:]), found[2:])
+    assert not np.array_equal(Shuffle(size, 4)(places), found)
+
+
+def test_a_large_shuffle_looks_random():
+    """Where numbers land, how neighbours fare, and how many stay: each within five deviations of chance."""
+    order = Shuffle(LARGE, 1)(np.arange(LARGE))
+    thousand = np.bincount(order[:100_000] * 100 // LARGE, minlength=100)
+    assert np.abs(thousand - 1000).max() < 5 * 1000**0.5
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 5 / LARGE**0.5
+    assert abs(np.corrcoef(order, np.arange(LARGE))[0, 1]) < 5 / LARGE**0.5
+    assert (order == np.arange(LARGE)).sum() < 8
+    assert (np.diff(order) == 1).sum() < 8
+    other = Shuffle(LARGE, 2)(np.arange(LARGE))
+    assert (order == other).sum() < 8
+
+
+def test_large_epochs_go_on_where_they_stopped():
+    sampler = EpochSampler(LARGE, seed=0, rank=1, num_devices=4)
+    whole = list(itertools.islice(iter(sampler), 40_000))
+    sampler.resume(0, 39_990)
+    assert list(itertools.islice(iter(sampler), 10)) == whole[39_990:]
+    assert len(sampler) == LARGE // 4

@@ -1,3 +1,4 @@
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def test_layouts(scenes_root: Path):
 
 
 def test_images_and_class_maps_are_the_scene(scenes_root: Path):
-    image_path, map_path = PairSource(scenes_root / "ade20k", "validation").paths(5)
+    pairs = PairSource(scenes_root / "ade20k", "validation")
+    image_path, map_path = pairs.images.path(5), pairs.map_path(5)
     scene = draw_scene(3, int(image_path.stem.split("_")[1]), 64)
     assert np.array_equal(np.asarray(Image.open(map_path)), scene.class_map)
     difference = np.asarray(Image.open(image_path)).astype(int) - scene.image
@@ -67,13 +69,14 @@ def test_same_again_is_left_alone_and_other_refused(tmp_path: Path):
 
 
 def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path):
-    left = tmp_path / "s.partial" / "folders" / "train" / "disc" / "scene_0000099.jpg"
+    partial = tmp_path / f"s.partial-{platform.node()}-2147480000"
+    left = partial / "folders" / "train" / "disc" / "scene_0000099.jpg"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     write_scenes(tmp_path / "s", train=2, val=1, size=32, seed=0)
     names = [path.name for path in (tmp_path / "s" / "folders").rglob("*.jpg")]
     assert sorted(names) == ["scene_0000000.jpg", "scene_0000001.jpg", "scene_0000002.jpg"]
-    assert not (tmp_path / "s.partial").exists()
+    assert not partial.exists()
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path):

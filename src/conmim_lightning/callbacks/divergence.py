@@ -41,7 +41,7 @@ class Divergence(Callback):
         batches = [batch._asdict() for batch in self._batches]
         source = getattr(trainer.datamodule, "source", None)  # type: ignore[attr-defined]
         numbers = [number for batch in self._batches for number in batch.index.tolist()]
-        names = {number: str(source.path(number)) for number in numbers} if source is not None else {}
+        names = {number: source.name(number) for number in numbers} if source is not None else {}
         content = {"message": str(exception), "batches": batches, "names": names, "model": pl_module.state_dict()}
         torch.save(content, path)
         rank_zero_warn(f"wrote the batches and the weights before the bad step to {path}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -44,7 +45,7 @@ def look_at(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) -> 
         batch: held-out crops.
         probe: for the dense probe's map, if it has one.
     """
-    batch = PretrainBatch(*(field.to(pl_module.device) for field in batch))
+    batch = move_data_to_device(batch, pl_module.device)
     student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
     model = pl_module.model
     queries = F.normalize(model.student(student_view, batch.mask).float(), dim=-1)

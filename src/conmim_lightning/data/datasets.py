@@ -1,6 +1,6 @@
 """From a source's files to the samples that batches are made of."""
 
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from conmim_lightning.data.ade20k import PairSource
 from conmim_lightning.data.crop import RandomResizedCrop, Sized, centre_box
 from conmim_lightning.data.decode import DecodedPicture, Decoder
 from conmim_lightning.data.files import BrokenImageError
+from conmim_lightning.data.lists import to_line
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source
 from conmim_lightning.perturbation.draw import PerturbationDraw
@@ -60,7 +61,9 @@ class PretrainDataset(Dataset[PretrainBatch]):
         keep_decoded: bool = False,
     ) -> None:
         if keep_decoded and not source.fixed:
-            raise ValueError(f"keep_decoded=true needs images that stay; {source.root!r} is a stream")
+            raise ValueError(
+                f"keep_decoded=true needs images that stay; {source.root!r} is a stream; set data.keep_decoded=false"
+            )
         self.source = source
         self.decoder = decoder
         self.crop = crop
@@ -83,10 +86,10 @@ class PretrainDataset(Dataset[PretrainBatch]):
         for _ in range(_SUBSTITUTES):
             try:
                 crop = self.crop(self._picture(SampleKey(key.epoch, index)), random)
-                faults += self.source.take_faults()
-                return PretrainBatch(crop, rows, mask, torch.tensor(key.index), "\n".join(faults))
+                faults += [to_line(name, reason) for name, reason in self.source.take_faults()]
+                return PretrainBatch(crop, rows, mask, torch.tensor(key.index), cast(Any, "\n".join(faults)))
             except BrokenImageError as error:
-                faults.append(f"{self.source.name(index)}\t{error}")
+                faults.append(to_line(self.source.name(index), str(error)))
                 random.set_state(after_drawing)
                 index = self.source.substitute(index, int(torch.randint(1 << 31, (1,), generator=substitutes)))
         raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {faults[0]}")
@@ -147,15 +150,29 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
     def __getitem__(self, index: int) -> SegmentationBatch | None:
         """One sample; None where the image or its class map cannot be read, for whoever evaluates to count."""
         image = _evaluation_image(self.source.images, index, self.size, self.decoder)
+        class_map = self._class_map(index)
+        if image is None or class_map is None:
+            return None
+        return SegmentationBatch(image, class_map, torch.tensor(index))
+
+    def _class_map(self, index: int) -> Tensor | None:
+        """(size, size) uint8; None where it cannot be read.
+
+        Raises:
+            ValueError: it is not one number of 8 bits a pixel.
+        """
+        path = self.source.map_path(index)
         try:
-            with Image.open(self.source.map_path(index)) as opened:
-                box = centre_box(opened.width, opened.height)
+            with Image.open(path) as opened:
+                mode, box = opened.mode, centre_box(opened.width, opened.height)
                 class_map = opened.resize((self.size, self.size), Image.Resampling.NEAREST, box=box)
-        except OSError:
+        except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged PNGs
             return None
-        if image is None:
-            return None
-        return SegmentationBatch(image, torch.from_numpy(np.array(class_map, np.uint8)), torch.tensor(index))
+        if mode not in ("L", "P", "1"):
+            raise ValueError(
+                f"class map {str(path)!r} has the pixel mode {mode}; needed is one number of 8 bits a pixel"
+            )
+        return torch.from_numpy(np.array(class_map, np.uint8))
 
 
 def _evaluation_image(source: Source, index: int, size: int, decoder: Decoder) -> Tensor | None:

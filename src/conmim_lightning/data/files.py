@@ -41,13 +41,16 @@ def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(handle, "rb") as file:
+        try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
                 raise BrokenImageError(f"NotAFile: it is {kind}")
             check_size(found.st_size, max_bytes)
-            return file.read()
+            with open(handle, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(handle)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise BrokenImageError(f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from error
 

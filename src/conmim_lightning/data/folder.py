@@ -22,7 +22,7 @@ class FolderSource(FileSource):
         root: the folder; files below it with one of ``SUFFIXES``, whatever the depth.
         labelled: also take the first folder below ``root`` as the class; classes are numbered in the order of names.
         classes: number the classes as this list does, say that of the training images; null takes what is found.
-        follow_links: take what links lead to (a link back to a folder above it is not entered); false passes links over.
+        follow_links: take what links lead to (but never enter a folder above the link); false passes links over.
         index_dir: where to keep what the scan found, for the next run and for other processes; the index is made anew
             when a folder has changed. null keeps it in memory.
 
@@ -60,7 +60,7 @@ class FolderSource(FileSource):
         self.__dict__ |= state
         self.names = Names(self.index["text"], self.index["ends"])
 
-    def _labelled(self, found: Arrays, classes: Sequence[str] | None) -> tuple[list[str], NDArray[np.int32]]:
+    def _labelled(self, found: Arrays, classes: Sequence[str] | None) -> tuple[Sequence[str], NDArray[np.int32]]:
         top = found["top"]
         if (top < 0).any():
             flat = self.name(int(np.argmax(top < 0)))

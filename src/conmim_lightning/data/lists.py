@@ -6,10 +6,10 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def to_line(name: str, reason: str = "") -> str:
-    """A line of a list; whatever bytes a file's name has, it stays one line and can be read back."""
+    """A line of a list, without its end; whatever bytes a name has, it stays one line and can be read back."""
     for plain, escaped in _ESCAPES.items():
         name = name.replace(plain, escaped)
-    return f"{name}\t{' '.join(reason.split())}".rstrip("\t") + "\n"
+    return f"{name}\t{' '.join(reason.split())}".rstrip("\t")
 
 
 def from_line(line: str) -> str:
@@ -20,13 +20,6 @@ def from_line(line: str) -> str:
         if plain != "\\":
             parts = [part.replace(escaped, plain) for part in parts]
     return "\\".join(parts)
-
-
-def append_lines(path: Path, lines: list[str]) -> None:
-    """Add lines to a list, which is made with its folder where missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(lines)
 
 
 def read_names(path: str) -> set[str]:

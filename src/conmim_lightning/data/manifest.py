@@ -75,7 +75,9 @@ def _table(path: Path, path_column: str, label_column: str | None) -> tuple[Name
     columns = read(path, wanted)
     names = columns[0]
     if empty := [number for number, name in enumerate(names) if not name]:
-        raise ValueError(f"manifest {str(path)!r} has {len(empty)} rows without a path, the first is row {empty[0] + 1}")
+        raise ValueError(
+            f"manifest {str(path)!r} has {len(empty)} rows without a path, the first is row {empty[0] + 1}"
+        )
     packed = Names.of(os.fsencode(str(name)) for name in names)
     return packed, columns[1] if label_column else None
 
@@ -132,4 +134,3 @@ def _numbered(labels: list[Any], classes: Sequence[str] | None, path: Path) -> t
 
 def _is_whole(label: Any) -> bool:
     return isinstance(label, int) or (isinstance(label, str) and label.removeprefix("-").isdigit())
-

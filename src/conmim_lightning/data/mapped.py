@@ -1,7 +1,7 @@
 """Flat arrays in one file, mapped into memory: processes share its pages and nothing is read before it is needed.
 
-What describes millions of files must be neither Python objects (whose reference counts make every worker copy the pages)
-nor pickled to workers. So it lies in flat arrays, and only the file's name travels.
+What describes millions of files must neither be Python objects (whose reference counts make every worker copy their
+pages) nor be pickled to workers. So it lies in flat arrays, and only the file's name travels.
 """
 
 import json

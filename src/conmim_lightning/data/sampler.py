@@ -46,9 +46,10 @@ class Resumable(Protocol):
 class Shuffle:
     """A random order of 0 ... size - 1 as a function of the place, without a list of them all.
 
-    A Feistel network over the smallest even number of bits that covers ``size``; numbers beyond the end are sent through
-    it again until they fall inside (cycle walking), so it is a bijection. Memory does not grow with ``size``.
-    Reference: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002. Up to 2^20 it is a list.
+    Up to 2^20 it is a list after all. Above, it is a Feistel network over the smallest even number of bits that covers
+    ``size``; numbers beyond the end are sent through it again until they fall inside (cycle walking), so it is a
+    bijection. Memory does not grow with ``size``.
+    Reference: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002.
 
     Args:
         size: how many, >= 1.
@@ -135,7 +136,9 @@ class EpochSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this device's samples in the current epoch."""
         start = self._resume_from if self.epoch == self._resume_epoch else 0
-        return self._keys(self.epoch, Shuffle(self.num_samples, stream_seed(self.seed, self.epoch, _ORDER_STREAM)), start)
+        return self._keys(
+            self.epoch, Shuffle(self.num_samples, stream_seed(self.seed, self.epoch, _ORDER_STREAM)), start
+        )
 
     def _keys(self, epoch: int, order: Shuffle, start: int) -> Iterator[SampleKey]:
         for first in range(start, len(self), _CHUNK):

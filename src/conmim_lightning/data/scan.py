@@ -119,12 +119,19 @@ def _sort_in(entry: "os.DirEntry[bytes]", folder: _Folder, files: list[bytes], f
     """Put an entry where it belongs; whatever has an image's name and is no folder counts as a file, to be reported."""
     if not follow_links and entry.is_symlink():
         folder.links += 1
-    elif entry.is_dir():
+    elif _is_folder(entry):
         folder.folders.append(entry.name)
     elif is_image_name(entry.name):
         files.append(entry.name)
     else:
         folder.others += 1
+
+
+def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a circle of links
+        return False
 
 
 def _joined(folders: list[_Folder]) -> Names:

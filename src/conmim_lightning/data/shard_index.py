@@ -28,14 +28,16 @@ def indexed(root: str, index_dir: str | None) -> Arrays:
 
     Returns:
         Arrays ``name_text``, ``name_ends`` (image members), ``offsets``, ``sizes``, ``labels`` of every image,
-        ``shard_text``, ``shard_ends`` (relative to root) and ``shard_firsts`` ((S,) number of each shard's first image);
-        header ``notes``.
+        ``shard_text``, ``shard_ends`` (relative to root) and ``shard_firsts`` ((S,) number of each shard's first
+        image); header ``notes``.
 
     Raises:
         ValueError: a folder cannot be read.
     """
     marks = sorted(_mark(root, name) for name in _tars(root))
-    path = None if index_dir is None else Path(index_dir) / f"shards-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+    path = (
+        None if index_dir is None else Path(index_dir) / f"shards-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+    )
     known = None if path is None else load_or_none(path)
     if known is not None and known.header.get("root") != root:
         known = None

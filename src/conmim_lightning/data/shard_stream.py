@@ -28,11 +28,11 @@ class ShardReader:
         self.retries = retries
         self.stall_timeout = stall_timeout
         self.storage_options = storage_options
-        self.faults: list[str] = []
+        self.faults: list[tuple[str, str]] = []
         self._told = 0
 
-    def take_faults(self) -> list[str]:
-        """What was left out since the last call: name, tab, reason."""
+    def take_faults(self) -> list[tuple[str, str]]:
+        """What was left out since the last call: name and reason."""
         new, self._told = self.faults[self._told :], len(self.faults)
         return new
 
@@ -50,7 +50,7 @@ class ShardReader:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < self.retries:
                     time.sleep(min(0.1 * 2**attempt, 5.0))
-        self.faults.append(f"{url}\tleft out after {given} images and {self.retries + 1} attempts; {reason}")
+        self.faults.append((url, f"left out after {given} images and {self.retries + 1} attempts; {reason}"))
 
     def _attempt(self, url: str) -> Iterator[Item]:
         import fsspec
@@ -118,4 +118,3 @@ def expand(root: str, shards: str) -> list[str]:
     if not urls:
         raise ValueError(f"the pattern {pattern!r} names no shard")
     return list(urls)
-

@@ -48,12 +48,16 @@ class Source(Protocol):
         """Number of the image to read in place of a broken one; ``draw`` is random, from 0 to 2^31 - 1."""
         ...
 
-    def take_faults(self) -> list[str]:
-        """What failed since the last call apart from single images: name, tab, reason."""
+    def take_faults(self) -> list[tuple[str, str]]:
+        """What failed since the last call apart from single images: name and reason."""
         ...
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> Resumable:
         """The order in which a device reads."""
+        ...
+
+    def workers(self, wanted: int) -> int:
+        """How many loader processes may read, of so many wanted."""
         ...
 
     def without(self, names: set[str]) -> "Source":
@@ -81,13 +85,17 @@ class Numbered:
         """Any other image."""
         return draw % len(self)
 
-    def take_faults(self) -> list[str]:
+    def take_faults(self) -> list[tuple[str, str]]:
         """Nothing else can fail."""
         return []
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> Resumable:
         """Every image once an epoch."""
         return EpochSampler(len(self), seed=seed, rank=rank, num_devices=num_devices)
+
+    def workers(self, wanted: int) -> int:
+        """As many as one likes."""
+        return wanted
 
     def without(self, names: set[str]) -> "Source":
         """Leave images out; ValueError if nothing is left."""
@@ -113,7 +121,7 @@ class FileSource(Numbered):
         self.root = root
         self.names = names
         self.labels = labels
-        self.classes = list(classes)
+        self.classes: Sequence[str] = list(classes)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -169,6 +177,14 @@ class Subset(Numbered):
         return self.source.label(int(self.indices[index]))
 
 
+def check_subset(share: float | None, count: int | None) -> None:
+    """Raise ValueError unless exactly one is given and in its range."""
+    if (share is None) == (count is None):
+        raise ValueError(f"a subset needs a share or a count a class, not both, got share={share} and count={count}")
+    if (share is not None and not 0 < share <= 1) or (count is not None and count < 1):
+        raise ValueError(f"a subset's share must lie in (0, 1] and its count be at least 1, got {share or count}")
+
+
 def per_class(source: Source, *, share: float | None = None, count: int | None = None, seed: int = 0) -> Subset:
     """Some images of each class, drawn by seed; for work with few labels.
 
@@ -181,10 +197,7 @@ def per_class(source: Source, *, share: float | None = None, count: int | None =
     Raises:
         ValueError: not exactly one of share and count is given, or it is out of its range, or there are no labels.
     """
-    if (share is None) == (count is None):
-        raise ValueError(f"a subset needs a share or a count a class, not both, got share={share} and count={count}")
-    if (share is not None and not 0 < share <= 1) or (count is not None and count < 1):
-        raise ValueError(f"a subset's share must lie in (0, 1] and its count be at least 1, got {share or count}")
+    check_subset(share, count)
     if not source.classes:
         raise ValueError(f"a subset a class needs labels, and {source.root!r} has none")
     labels = np.fromiter((source.label(index) for index in range(len(source))), np.int64, len(source))

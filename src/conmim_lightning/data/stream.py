@@ -20,10 +20,10 @@ _PASS_STREAM, _BUFFER_STREAM = -3, -4
 class StreamSource:
     """An endless stream, of which so many images make an epoch; nothing is indexed or kept on disk.
 
-    The stream is cut into lanes. Each lane reads its own share of the shards, in an order that follows from (seed, epoch,
-    lane), through a buffer that shuffles; a batch comes from one lane. So what a batch holds depends neither on the number
-    of loader processes nor on where a run was resumed; resuming reads the lanes' shards again up to their place, without
-    decoding. It does depend on ``lanes``, on the batch size and on the number of devices.
+    The stream is cut into lanes. Each lane reads its own share of the shards, in an order that follows from (seed,
+    epoch, lane), through a buffer that shuffles; a batch comes from one lane. So what a batch holds depends neither on
+    the number of loader processes nor on where a run was resumed; resuming reads the lanes' shards again up to their
+    place, without decoding. It does depend on ``lanes``, on the batch size and on the number of devices.
 
     A shard that fails or stalls is opened again ``retries`` times, going on behind the last image it gave; then it is
     left out for this pass and listed. Every device takes the same number of batches whatever the shards hold: a lane at
@@ -122,7 +122,7 @@ class StreamSource:
         """The next image of the lane."""
         return index + 1
 
-    def take_faults(self) -> list[str]:
+    def take_faults(self) -> list[tuple[str, str]]:
         """Shards that were left out since the last call."""
         return self.reader.take_faults()
 
@@ -130,8 +130,16 @@ class StreamSource:
         """Batches from one lane each."""
         self.num_lanes = self.lanes * num_devices
         return LaneSampler(
-            self.samples_per_epoch // num_devices, lanes=self.lanes, batch_size=batch_size, rank=rank, num_devices=num_devices
+            self.samples_per_epoch // num_devices,
+            lanes=self.lanes,
+            batch_size=batch_size,
+            rank=rank,
+            num_devices=num_devices,
         )
+
+    def workers(self, wanted: int) -> int:
+        """The largest number up to ``wanted`` that divides the lanes."""
+        return max((number for number in range(1, wanted + 1) if self.lanes % number == 0), default=0)
 
     def without(self, names: set[str]) -> "StreamSource":
         """Leave images out as they come by."""
@@ -166,7 +174,10 @@ class StreamSource:
                         met += 1
                         yield item
             if not met:
-                told = "; ".join(self.reader.faults[-3:]) or "its shards hold no image"
+                told = (
+                    "; ".join(f"{name} {reason}" for name, reason in self.reader.faults[-3:])
+                    or "its shards hold no image"
+                )
                 raise ValueError(f"lane {lane} of the stream {self.root!r} has nothing to read: {told}")
             turn += 1
 

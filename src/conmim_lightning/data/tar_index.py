@@ -57,7 +57,7 @@ class _Counts:
 
 
 def split_key(name: str) -> tuple[str, str]:
-    """Key of the sample and extension in lower case: the name up to the first dot of its last part, and what follows."""
+    """Key of the sample and lower-case extension: the name up to the first dot of its last part, and what follows."""
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return (folder + slash + stem, extension.lower()) if stem else (name, "")

@@ -1,0 +1,136 @@
+"""One collection through every source, in real runs of the composed project."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_overrides
+from shard_files import write_shards
+
+from conmim_lightning.data.folder import FolderSource
+from conmim_lightning.train import run
+
+SHORT = [
+    "experiment=quickstart",
+    "schedule.epochs=2",
+    "schedule.warmup_epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory, scenes_root: Path) -> Path:
+    """The same images as a folder, lists and shards."""
+    root = tmp_path_factory.mktemp("collection")
+    (root / "folder").symlink_to(scenes_root / "folders" / "train")
+    source = FolderSource(root / "folder")
+    names = [source.name(index) for index in range(len(source))]
+    (root / "list.txt").write_text("".join(f"{name} {len(name) % 3}\n" for name in names))
+    (root / "list.csv").write_text("file\n" + "".join(f"{name}\n" for name in names))
+    (root / "shards").mkdir()
+    for part in range(3):
+        with tarfile.open(root / "shards" / f"{part}.tar", "w") as archive:
+            for number in range(part * 16, part * 16 + 16):
+                archive.add(source.path(number), f"{number:05d}.jpg")
+    return root
+
+
+def sources(root: Path) -> dict[str, list[str]]:
+    return {
+        "folder": ["data=folder", f"data.root={root}/folder"],
+        "manifest": ["data=manifest", f"data.root={root}/folder", f"data.source.manifest={root}/list.txt"],
+        "csv": [
+            "data=manifest",
+            f"data.root={root}/folder",
+            f"data.source.manifest={root}/list.csv",
+            "data.source.path_column=file",
+        ],
+        "shards": ["data=shards", f"data.root={root}/shards"],
+    }
+
+
+def weights(trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.lightning_module.state_dict().items()}
+
+
+def settings(scenes_root: Path, tmp_path: Path) -> list[str]:
+    kept = [item for item in tiny_overrides(scenes_root) if not item.startswith("data")]
+    return [
+        *SHORT,
+        *kept,
+        "~callbacks.report",
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "logger=none",
+        f"paths.data_dir={tmp_path}/data",
+    ]
+
+
+def test_every_source_gives_the_same_run_bit_for_bit(collection, scenes_root, tmp_path, composed):
+    results = {}
+    for name, overrides in sources(collection).items():
+        results[name] = weights(
+            run(composed(*settings(scenes_root, tmp_path), *overrides, f"paths.run_dir={tmp_path}/{name}"))
+        )
+    for name, found in results.items():
+        assert all(torch.equal(value, results["folder"][key]) for key, value in found.items()), name
+
+
+STREAM = [
+    "data=stream",
+    "data.keep_decoded=false",
+    "data.source.shards='{0..2}.tar'",
+    "data.source.samples_per_epoch=48",
+    "data.source.lanes=2",
+]
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_with_another_number_of_workers(collection, scenes_root, tmp_path, composed, monkeypatch):
+    """Stopped in an epoch, resumed with two processes: the weights of a run that nothing interrupted."""
+    from test_train import StopOnly, run_with
+
+    stream = [*settings(scenes_root, tmp_path), *STREAM, f"data.root={collection}/shards"]
+    straight = weights(run(composed(*stream, f"paths.run_dir={tmp_path}/straight")))
+    run_with(composed(*stream, f"paths.run_dir={tmp_path}/first"), monkeypatch, StopOnly(8))
+    resumed = run(
+        composed(*stream, "data.num_workers=2", f"resume={tmp_path}/first/checkpoints/last.ckpt"),
+    )
+    assert resumed.global_step == 12
+    assert all(torch.equal(value, straight[key]) for key, value in weights(resumed).items())
+
+
+def test_shards_left_out_are_listed_with_the_broken_images(tmp_path, scenes_root, composed):
+    write_shards(tmp_path / "set", 24, 24)
+    (tmp_path / "set" / "00001.tar").write_bytes(b"no archive")
+    stream = [
+        "data=stream",
+        "data.keep_decoded=false",
+        f"data.root={tmp_path}/set",
+        "data.source.shards='{00000..00001}.tar'",
+    ]
+    stream += ["data.source.samples_per_epoch=24", "data.source.lanes=1", "data.source.retries=0"]
+    run(composed(*settings(scenes_root, tmp_path), *stream, "callbacks.broken_images.max_share=0.5"))
+    listed = (tmp_path / "run" / "broken_images.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [f"{tmp_path}/set/00001.tar"]
+    assert "left out after 0 images and 1 attempts" in listed[0]
+
+
+def test_what_a_run_listed_as_broken_can_be_excluded(scenes_root, tmp_path, composed, collection):
+    import shutil
+
+    shutil.copytree(scenes_root / "folders" / "train", tmp_path / "images")
+    source = FolderSource(tmp_path / "images")
+    for index in (3, 4):
+        source.path(index).write_bytes(b"no image")
+    overrides = [*settings(scenes_root, tmp_path), "data=folder", f"data.root={tmp_path}/images"]
+    run(composed(*overrides, "callbacks.broken_images.max_share=0.1"))
+    listed = tmp_path / "run" / "broken_images.tsv"
+    trainer = run(composed(*overrides, f"data.exclude={listed}", "callbacks.broken_images.max_share=0"))
+    assert len(trainer.datamodule.source) == 46  # type: ignore[attr-defined]
+
+
+def test_a_stream_cannot_keep_decoded_images(collection, scenes_root, tmp_path, composed):
+    stream = [*settings(scenes_root, tmp_path), *STREAM, f"data.root={collection}/shards", "data.keep_decoded=true"]
+    with pytest.raises(ValueError, match="keep_decoded=true needs images that stay"):
+        run(composed(*stream))
