@@ -126,7 +126,8 @@ def test_what_a_run_listed_as_broken_can_be_excluded(scenes_root, tmp_path, comp
     overrides = [*settings(scenes_root, tmp_path), "data=folder", f"data.root={tmp_path}/images"]
     run(composed(*overrides, "callbacks.broken_images.max_share=0.1"))
     listed = tmp_path / "run" / "broken_images.tsv"
-    trainer = run(composed(*overrides, f"data.exclude={listed}", "callbacks.broken_images.max_share=0"))
+    overrides += [f"data.exclude={listed}", "callbacks.broken_images.max_share=0", f"paths.run_dir={tmp_path}/second"]
+    trainer = run(composed(*overrides))
     assert len(trainer.datamodule.source) == 46  # type: ignore[attr-defined]
 
 

@@ -1,7 +1,7 @@
 """The command itself: runs, resumes, sweeps, mistakes. Processes are spawned only where one is the point."""
 
 import os
-import shutil
+import random as random_generator
 import signal
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning import Callback
 
-from conmim_lightning.callbacks.checkpoint import StoppedError
+from conmim_lightning.callbacks.checkpoint import RunCheckpoint, StoppedError
 from conmim_lightning.train import run
 
 SHORT = ["experiment=quickstart", "schedule.epochs=3", "schedule.warmup_epochs=1"]
@@ -260,26 +260,56 @@ def test_checkpoint_of_another_architecture(straight, tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_and_resume(straight, tmp_path, scenes_root):
-    """kill -9 in the middle of a run; what the last checkpoint holds is enough to end up the same."""
+def test_killed_five_times_at_random_moments(straight, tmp_path, scenes_root):
+    """kill -9, again and again; what the last checkpoint holds is enough to end up the same, bit for bit."""
     from conftest import tiny_overrides
 
-    wanted, make = straight
-    folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "conmim_lightning.train", *SHORT, *tiny_overrides(scenes_root), NO_REPORT, "logger=none",
-         "trainer=cpu", f"paths.run_dir={folder}", f"hydra.run.dir={folder}", "schedule.epochs=3"],
-        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    deadline = time.time() + 120
-    while not checkpoint.exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    shutil.copy(checkpoint, tmp_path / "kept.ckpt")
-    run(make(tmp_path / "second", f"resume={tmp_path}/kept.ckpt"))
-    assert same(weights(tmp_path / "second"), wanted)
+    _, make = straight
+    length = ["schedule.epochs=12", "callbacks.checkpoint.every_n_epochs=null", "~callbacks.probe"]
+    run(make(tmp_path / "whole", *length))
+    length.append("+callbacks.checkpoint.every_n_train_steps=2")
+    overrides = [*SHORT, *tiny_overrides(scenes_root), NO_REPORT, "logger=none", "trainer=cpu", *length]
+    random, resume, kills, started = random_generator.Random(0), "null", [], time.time()
+    while True:
+        folder = tmp_path / f"part{len(kills)}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "conmim_lightning.train", *overrides, f"paths.run_dir={folder}",
+             f"hydra.run.dir={folder}", f"resume={resume}"],
+            cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        if len(kills) < 5:
+            while not checkpoint.exists() and process.poll() is None and time.time() < started + 200:
+                time.sleep(0.005)
+            time.sleep(random.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+        _, told = process.communicate()
+        resume = str(checkpoint)
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, told.decode()
+            break
+        kills.append(torch.load(resume, weights_only=False)["global_step"])
+    assert len(kills) == 5
+    assert kills == sorted(kills)
+    assert kills[-1] < 72
+    assert same(weights(folder), weights(tmp_path / "whole"))
+
+
+def test_the_last_checkpoint_is_there_while_older_ones_go(straight, tmp_path, monkeypatch):
+    _, make = straight
+    seen = []
+
+    def look(self, trainer, filepath, original=RunCheckpoint._remove_checkpoint):
+        monkeypatch.setattr(trainer.strategy, "remove_checkpoint", lambda path: seen.append((path, resolved())) or None)
+        original(self, trainer, filepath)
+
+    def resolved() -> Path:
+        return (tmp_path / "checkpoints" / "last.ckpt").resolve(strict=True)
+
+    monkeypatch.setattr(RunCheckpoint, "_remove_checkpoint", look)
+    run(make(tmp_path))
+    assert len(seen) == 2
+    assert all(resolved != Path(removed) for removed, resolved in seen)
 
 
 @pytest.mark.slow

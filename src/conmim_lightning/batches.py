@@ -48,7 +48,7 @@ class LabelledBatch(NamedTuple):
 
     Attributes:
         image: (B, C, H, W) uint8.
-        label: (B,) int64, 0-based class.
+        label: (B,) int64, 0-based class; -1 where there is none.
         index: (B,) int64, number of the sample in its source.
     """
 

@@ -1,14 +1,21 @@
 """Time the training step: ``python -m conmim_lightning.benchmark experiment=vit_s_pretrain benchmark.batch_size=8``.
 
+Or what happens to images before it: ``python -m conmim_lightning.benchmark benchmark=data``, and how that grows with
+the collection: ``benchmark=growth``.
+
 Made batches, the whole step (perturbation, student, teacher, loss, backward, clipping, optimizer, teacher update), one
 device, medians. What is timed is the task's own model, loss and optimizer, outside the Trainer.
 """
 
+import json
+import os
+import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -96,13 +103,35 @@ def _made_batch(plain: dict[str, Any], batch_size: int) -> tuple[Any, Any, Any]:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="benchmark")
 def main(cfg: DictConfig) -> None:
-    """Time every combination that the configuration names and print a table."""
+    """Time what the configuration names and print a table."""
     plain = check(cfg)
+    quiet_libraries()
+    if "images" in plain["benchmark"]:
+        time_images(plain)
+    else:
+        time_steps(plain)
+
+
+def time_images(plain: dict[str, Any]) -> None:
+    """Time decoders, sources and loaders."""
+    from hydra.utils import instantiate
+
+    benchmark = instantiate(plain["benchmark"]["images"])
+    found = benchmark.run()
+    print(f"{platform.processor() or platform.machine()}, one thread a process")
+    print(benchmark.told(found))
+    path = Path(plain["paths"]["run_dir"], "benchmark.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1))
+    print(os.path.relpath(path))
+
+
+def time_steps(plain: dict[str, Any]) -> None:
+    """Time the training step in every combination that the configuration names."""
     import torch
 
     if unknown := set(plain["benchmark"]["precisions"]) - {"32-true", "bf16-mixed"}:
         raise ValueError(f"benchmark.precisions must be of 32-true and bf16-mixed, got {sorted(unknown)}")
-    quiet_libraries()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, batch {plain['benchmark']['batch_size']}")
     print(f"{'precision':<12}{'compiled':<10}{'images/s':>10}{'ms a step':>11}{'peak GiB':>10}")

@@ -30,6 +30,8 @@ _KNOWN = (
     "logger",
     "paths",
     "benchmark",
+    "inspect",
+    "checkpoint",
 )
 _PLAIN_GROUPS = {
     "schedule": (
@@ -44,7 +46,7 @@ _PLAIN_GROUPS = {
         "reference_batch",
     ),
     "paths": ("root_dir", "data_dir", "run_dir"),
-    "benchmark": ("batch_size", "warmup", "steps", "precisions", "compile"),
+    "benchmark": ("batch_size", "warmup", "steps", "precisions", "compile", "images"),
 }
 """Keys of the groups that name no target and so have no signature to be checked against."""
 

@@ -1,7 +1,10 @@
 """Checkpoints from which a run goes on exactly, also where it was stopped from outside."""
 
+import os
+import shutil
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -35,6 +38,7 @@ class RunCheckpoint(ModelCheckpoint):
       signal acts as without this class.
     - Between accumulated batches nothing is saved and nothing stops: the sum of gradients would be lost.
     - The end of training is always saved.
+    - ``last.ckpt`` leads to a whole checkpoint at any moment.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -83,6 +87,25 @@ class RunCheckpoint(ModelCheckpoint):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    @staticmethod
+    def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
+        """Exchange the link in one step, so that a kill at any moment leaves one."""
+        if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
+            beside = Path(f"{linkpath}.new")
+            beside.unlink(missing_ok=True)
+            try:
+                beside.symlink_to(os.path.relpath(filepath, Path(linkpath).parent))
+            except OSError:  # a file system without links
+                shutil.copy(filepath, beside)
+            beside.replace(linkpath)
+        trainer.strategy.barrier()
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Let the link point to the newer checkpoint before the older one goes."""
+        if self.save_last == "link" and self.last_model_path and self._last_checkpoint_saved != filepath:
+            self._link_checkpoint(trainer, self._last_checkpoint_saved, self.last_model_path)
+        super()._remove_checkpoint(trainer, filepath)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember the first signal; hand on the second."""

@@ -107,7 +107,7 @@ class LabelledDataset(Dataset[LabelledBatch | None]):
     """Central squares with their class, without randomness, for evaluation.
 
     Args:
-        source: with labels.
+        source: with labels, or without: then they are -1.
         decoder: of the images' bytes.
         size: side in pixels.
     """
@@ -126,7 +126,8 @@ class LabelledDataset(Dataset[LabelledBatch | None]):
         image = _evaluation_image(self.source, index, self.size, self.decoder)
         if image is None:
             return None
-        return LabelledBatch(image, torch.tensor(self.source.label(index)), torch.tensor(index))
+        label = self.source.label(index) if self.source.classes else -1
+        return LabelledBatch(image, torch.tensor(label), torch.tensor(index))
 
 
 class SegmentationDataset(Dataset[SegmentationBatch | None]):

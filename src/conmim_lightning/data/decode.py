@@ -38,8 +38,8 @@ class Decoder:
 
     JPEGs that stand upright are decoded by simplejpeg (libjpeg-turbo), where it is installed, all else by Pillow; their
     pixels are the same. Where a region much larger than the wanted size is asked for, JPEGs are decoded at 1/2, 1/4 or
-    1/8 of their size, so that the region is still at least ``reducing_gap`` times as wide and high as the result; with a
-    gap of 2 that moves photographs by a third of a grey level on average, single values by about ten.
+    1/8 of their size, so that the region is still at least ``reducing_gap`` times as wide and high as the result; with
+    a gap of 2 that moves photographs by a third of a grey level on average, single values by about ten.
 
     Args:
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).

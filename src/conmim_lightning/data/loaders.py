@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from conmim_lightning.data.sampler import EpochSampler
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
     """Workers share the cores; none may take all of them."""
     if get_num_threads() > 1:
         set_num_threads(1)
@@ -26,7 +26,7 @@ def train_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         drop_last=True,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         persistent_workers=num_workers > 0,
     )
 
@@ -58,7 +58,7 @@ def evaluation_loader(
         batch_size=batch_size,
         sampler=mine,
         num_workers=num_workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         collate_fn=collate_readable,
         generator=torch.Generator(),  # the global one belongs to training
     )

@@ -105,7 +105,7 @@ class ShardSource(Numbered):
         self._open[shard] = handle
         return handle
 
-    def _classes(self, classes: Sequence[str] | None) -> list[str]:
+    def _classes(self, classes: Sequence[str] | None) -> Sequence[str]:
         labels = self.index["labels"]
         names = [str(number) for number in range(int(labels.max()) + 1)] if classes is None else list(classes)
         if (wrong := (labels < 0) | (labels >= len(names))).any():

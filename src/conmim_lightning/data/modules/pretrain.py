@@ -7,17 +7,17 @@ from typing import Any, cast
 
 from lightning import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.crop import RandomResizedCrop
-from conmim_lightning.data.datasets import Masking, PretrainDataset
+from conmim_lightning.data.datasets import LabelledDataset, Masking, PretrainDataset
 from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.lists import read_names
-from conmim_lightning.data.loaders import train_loader
+from conmim_lightning.data.loaders import evaluation_loader, train_loader
 from conmim_lightning.data.position import Position
 from conmim_lightning.data.probes import Probes, Role
 from conmim_lightning.data.sampler import SampleKey
@@ -132,8 +132,7 @@ class UncuratedDataModule(LightningDataModule):
         """Find the files and decode a first one, so that unfit data ends the run at once."""
         world = self._world_size()
         if not hasattr(self, "source"):  # the command looks before the trainer does
-            found = self.make_source(self.root)
-            self.source = found.without(self.excluded) if self.excluded else found
+            self.source = self.find_source()
             self._find_probes()
         if len(self.source) < self.batch_size * world:
             raise ValueError(
@@ -143,6 +142,18 @@ class UncuratedDataModule(LightningDataModule):
         self.train_set = self._pretrain_set(self.source, self.crop, keep_decoded=self.keep_decoded)
         self._sampler()  # which tells a stream how many devices there are
         self.train_set[SampleKey(0, 0)]
+
+    def find_source(self) -> Source:
+        """The collection, without what is excluded."""
+        found = self.make_source(self.root)
+        return found.without(self.excluded) if self.excluded else found
+
+    def squares(self, source: Source, numbers: Any, size: int) -> DataLoader[Any]:
+        """Central squares of some images as ``LabelledBatch``, in order, for encoders."""
+        dataset = Subset(LabelledDataset(source, decoder=self.decoder, size=size), numbers)
+        return evaluation_loader(
+            dataset, batch_size=self.probes.batch_size, num_workers=self.num_workers, rank=0, num_devices=1
+        )
 
     def summary(self) -> str:
         """What was found: count, formats, sizes, broken images."""

@@ -1,0 +1,71 @@
+"""JPEGs that cost as much to decode as photographs, made where they are missing."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from conmim_lightning.data.made import make_once
+
+_PER_SHARD = 500
+_CANVAS = 2048
+
+
+def write_photos(
+    root: str | os.PathLike[str], *, count: int, width: int = 500, height: int = 375, seed: int = 0
+) -> None:
+    """Write parts of a cloudy texture as ``folder/xx/*.jpg``, as ``list.txt`` and as ``shards/*.tar``.
+
+    Quality 90 and the usual halved colours; 500 x 375 pixels take about 110 kB, as ImageNet's do.
+
+    Args:
+        root: folder to make.
+        count: of images.
+        width: in pixels, at most 4096.
+        height: likewise.
+        seed: of the texture and its parts.
+
+    Raises:
+        ValueError: a number is out of range, or the folder holds something else.
+    """
+    if count < 1 or not 8 <= width <= 2 * _CANVAS or not 8 <= height <= 2 * _CANVAS:
+        raise ValueError(f"photos need a count >= 1 and sides of 8 to {2 * _CANVAS}, got {count}, {width} x {height}")
+    recipe = {"photos": count, "width": width, "height": height, "seed": seed}
+    make_once(root, recipe, lambda folder: _write(folder, count, width, height, np.random.default_rng(seed)))
+
+
+def clouds(side: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """(side, side, 3) noise whose amplitude falls with frequency as in photographs (1/f)."""
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    amplitude = 1 / np.maximum(frequency, 1 / side)
+    grey, tint = [], []
+    for part, channels in ((grey, 1), (tint, 3)):
+        for _ in range(channels):
+            phase = np.exp(2j * np.pi * random.random(frequency.shape))
+            field = np.fft.irfft2(amplitude * phase, (side, side))
+            part.append(field / field.std())
+    stacked = 118 + 42 * (np.stack(grey * 3, -1) + 0.4 * np.stack(tint, -1)) + random.normal(0, 7, (side, side, 1))
+    return stacked.clip(0, 255).astype(np.uint8)
+
+
+def _write(folder: Path, count: int, width: int, height: int, random: np.random.Generator) -> None:
+    canvas = np.tile(clouds(_CANVAS, random), (3, 3, 1))
+    names = [f"{number // 100:02d}/{number:06d}.jpg" for number in range(count)]
+    for name in names:
+        top, left = random.integers(0, 2 * _CANVAS - height + 1), random.integers(0, 2 * _CANVAS - width + 1)
+        path = folder / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(canvas[top : top + height, left : left + width]).save(path, quality=90)
+    (folder / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
+    (folder / "shards").mkdir()
+    for first in range(0, count, _PER_SHARD):
+        with tarfile.open(folder / "shards" / f"{first // _PER_SHARD:05d}.tar", "w") as archive:
+            for name in names[first : first + _PER_SHARD]:
+                content = (folder / "folder" / name).read_bytes()
+                info = tarfile.TarInfo(Path(name).name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))

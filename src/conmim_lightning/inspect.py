@@ -1,0 +1,96 @@
+"""Look at a collection: ``python -m conmim_lightning.inspect data=folder data.root=/my/images``.
+
+Reads every image once, in parallel: counts, formats, sizes, broken files, duplicates of bytes and of looks, and, given
+a checkpoint, of the teacher's features. Writes lists, a contact sheet and ``exclude.tsv`` for ``data.exclude``.
+"""
+
+import os
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.train import read_checkpoint
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Check a composed configuration, inspect its collection, print the account and return it.
+
+    Raises:
+        ValueError: a fault of the configuration or the data.
+    """
+    plain = check(cfg)
+    from hydra.utils import instantiate
+
+    quiet_libraries()
+    inspection = instantiate(plain["inspect"])
+    os.makedirs(inspection.output, exist_ok=True)
+    encoder = _Encoder(plain["checkpoint"]) if plain["checkpoint"] else None
+    data = instantiate(plain["data"])
+    data.prepare_data()
+    source = data.find_source()
+    found, findings = inspection.look(source, data.decoder)
+    if encoder is not None:
+        numbers = findings.others(len(source))
+        inspection.compare(findings, encoder.features(data, source, numbers), numbers)
+    account = inspection.write(found, findings, source, data.decoder)
+    print(inspection.told(account))
+    return account
+
+
+class _Encoder:
+    """The teacher of a pre-training run.
+
+    Args:
+        path: checkpoint of the run.
+
+    Raises:
+        ValueError: the file is no such checkpoint.
+    """
+
+    def __init__(self, path: str) -> None:
+        from hydra.utils import instantiate
+
+        checkpoint = read_checkpoint(path)
+        config = checkpoint.get("run", {}).get("config")
+        if config is None:
+            raise ValueError(f"{path!r} does not say what model it holds: it has no record of its run")
+        self.task: Any = instantiate(config["task"])
+        self.task.on_load_checkpoint(checkpoint)
+        self.task.load_state_dict(checkpoint["state_dict"])
+        self.task.eval()
+        self.size = config["data"]["crop"]["size"]
+
+    def features(self, data: Any, source: Any, numbers: Any) -> Any:
+        """(M, D) float32 of unit length: the mean patch token of each image's central square."""
+        import torch
+        from tqdm import tqdm
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.task.to(device)
+        found = []
+        with torch.inference_mode(), tqdm(total=len(numbers), desc="encoding", unit="img", leave=False) as bar:
+            for batch in data.squares(source, numbers, self.size):
+                images = self.task.perturbation.normalize(batch.image.to(device))
+                tokens = self.task(images).mean(1)
+                found.append(torch.nn.functional.normalize(tokens.float(), dim=-1).cpu())
+                bar.update(len(tokens))
+        return torch.cat(found).numpy()
+
+
+@hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="inspect")
+def main(cfg: DictConfig) -> None:
+    """Inspect and say where the files are."""
+    run(cfg)
+    print()
+    for name in sorted(os.listdir(cfg.inspect.output)):
+        if name.endswith((".tsv", ".json", ".png")):
+            print(os.path.relpath(os.path.join(cfg.inspect.output, name)))
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    with told_plainly():
+        main()
