@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H x W pixels, V = 2 views (student, teacher), P perturbation parameters, h x w patches.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -35,12 +36,14 @@ class PretrainViews(NamedTuple):
         teacher_view: (B, C, H, W) float, normalised, the same geometry.
         mask: (B, h, w) bool, True = hidden from the student.
         index: (B,) int64.
+        broken: B texts as in ``PretrainBatch``, for whoever looks into a step that went wrong.
     """
 
     student_view: Tensor
     teacher_view: Tensor
     mask: Tensor
     index: Tensor
+    broken: Sequence[str] = ()
 
 
 class LabelledBatch(NamedTuple):

@@ -16,8 +16,8 @@ class Divergence(Callback):
 
     Args:
         dirpath: folder for ``diverged_step<s>_rank<r>.pt``, a dictionary with "message", "batches" (those since the
-            last optimizer step, ``PretrainViews`` as dictionaries), "names" (where each sample lies, by number) and
-            "model" (state of the task).
+            last optimizer step, ``PretrainViews`` as dictionaries; their "broken" tells which samples stand in for
+            broken images), "names" (where each sample lies, by number) and "model" (state of the task).
     """
 
     def __init__(self, dirpath: str) -> None:

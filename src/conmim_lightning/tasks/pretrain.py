@@ -107,7 +107,7 @@ class PretrainTask(LightningModule):
         if not isinstance(batch, PretrainBatch):
             return batch
         student_view, teacher_view = self.perturbation(batch.crop, batch.perturbation)
-        return PretrainViews(student_view, teacher_view, batch.mask, batch.index)
+        return PretrainViews(student_view, teacher_view, batch.mask, batch.index, batch.broken)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Drop path draws what follows from seed, batch and device alone, however the run was cut or watched."""

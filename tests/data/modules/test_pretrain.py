@@ -138,6 +138,19 @@ def test_goes_on_with_two_devices_and_back(scenes_root: Path):
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in wanted]
 
 
+def test_there_and_back_again(scenes_root: Path):
+    """One device, then two, then one: none twice, none left out, all in the order of one device alone."""
+    data = module(scenes_root / "folders" / "train", batch_size=4)
+    data.load_state_dict(state_at(scenes_root, 0, 2))
+    data.trainer = trainer_at(0, 3, world=2)  # one batch of 2 x 4 more
+    state = data.state_dict()
+    assert state == {"epoch": 0, "samples": 24, "batches": 3}
+    first, last = indices(scenes_root)[:2], indices(scenes_root, state)
+    parts = [indices(scenes_root, state_at(scenes_root, 0, 2), 2, rank, 4)[0] for rank in range(2)]
+    both = [index for pair in zip(*parts, strict=True) for index in pair]
+    assert [*first, both, *last] == indices(scenes_root)
+
+
 def test_another_batch_from_an_epochs_end_keeps_counting_epochs(scenes_root: Path):
     data = module(scenes_root / "folders" / "train", batch_size=16)
     data.load_state_dict(state_at(scenes_root, 2, 0))
