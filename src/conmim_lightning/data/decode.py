@@ -26,9 +26,12 @@ _FAST = {("L", 1): "GRAY", ("RGB", 3): "RGB", ("L", 3): "RGB"}
 """JPEG modes and numbers of channels for which simplejpeg gives the same pixels as Pillow, with its name of them."""
 
 try:
-    from simplejpeg import decode_jpeg
+    from simplejpeg import decode_jpeg, decode_jpeg_header
 except ImportError:  # no wheel for this platform
-    decode_jpeg = None
+    decode_jpeg = decode_jpeg_header = None
+
+_HEAD = 1 << 16  # bytes in which EXIF would stand
+_ORIENTATION, _TURNS, _SIDEWAYS = 0x0112, range(2, 9), range(5, 9)  # EXIF's tag and values
 
 Image.MAX_IMAGE_PIXELS = None  # the limits are ours, see Decoder
 
@@ -86,11 +89,7 @@ class Decoder:
         return Picture(content, self)
 
     def decode(self, content: bytes) -> Tensor:
-        """A whole image, (C, H, W) uint8.
-
-        Raises:
-            BrokenImageError: the bytes are no image, are cut off, or exceed a limit.
-        """
+        """A whole image, (C, H, W) uint8; BrokenImageError where there is none, or it exceeds a limit."""
         return self.open(content).whole()
 
 
@@ -113,15 +112,14 @@ class Picture:
     def __init__(self, content: bytes, decoder: Decoder) -> None:
         self.content = content
         self.decoder = decoder
-        image = _guarded(self._head)
-        self.format = str(image.format)
-        self.mode = image.mode
-        self.turned = "exif" in image.info and _guarded(image.getexif).get(0x0112, 1) not in (0, 1)
-        swapped = self.turned and _guarded(image.getexif).get(0x0112) in (5, 6, 7, 8)
-        self.width, self.height = image.size[::-1] if swapped else image.size
+        if not self._plain_jpeg():
+            image = _guarded(self._head)
+            turn = _guarded(image.getexif).get(_ORIENTATION, 1) if "exif" in image.info else 1
+            self.format, self.mode, self.turned = str(image.format), image.mode, turn in _TURNS
+            self.width, self.height = image.size[::-1] if turn in _SIDEWAYS else image.size
         if self.width * self.height > decoder.max_pixels:
             raise BrokenImageError(f"TooLarge: {self.width} x {self.height} pixels, more than {decoder.max_pixels}")
-        if image.info.get("progressive") and (scans := content.count(b"\xff\xda")) > decoder.max_scans:
+        if self.format == "JPEG" and (scans := content.count(b"\xff\xda")) > decoder.max_scans:
             raise BrokenImageError(f"TooManyScans: {scans} scans, more than {decoder.max_scans}")
 
     def whole(self) -> Tensor:
@@ -155,6 +153,18 @@ class Picture:
         across, down = image.width / self.width, image.height / self.height
         scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=scaled))
+
+    def _plain_jpeg(self) -> bool:
+        """Take the head of a JPEG without EXIF, grey or in the usual colours; Pillow needs ten times as long."""
+        head = self.content[:_HEAD]
+        if not (self.decoder.fast and decode_jpeg_header and head.startswith(b"\xff\xd8\xff")) or b"Exif\0" in head:
+            return False
+        try:
+            self.height, self.width, colours, _ = decode_jpeg_header(self.content)
+        except ValueError:
+            return False
+        self.format, self.mode, self.turned = "JPEG", "L" if colours == "Gray" else "RGB", False
+        return colours in ("Gray", "YCbCr")
 
     def _reduction(self, box: Box, size: int) -> int:
         """1, 2, 4 or 8: the largest that leaves the region large enough."""

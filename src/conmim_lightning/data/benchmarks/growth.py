@@ -1,9 +1,9 @@
 """What a collection costs before the first batch, as it grows to a hundred million images."""
 
 import pickle
-import resource
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,10 @@ class GrowthBenchmark:
         names = made_names(size)
         path = folder / f"{size}.index"
         Arrays({}, {"text": names.text, "ends": names.ends, "top": np.zeros(size, np.int32)}).save(path)
-        size_in_bytes = path.stat().st_size
+        size_in_bytes, picture = path.stat().st_size, self._picture(folder)
         del names
         started = time.perf_counter()
-        source = _OneImage(path, self._picture(folder))
+        source = _OneImage(path, picture)
         opened = time.perf_counter()
         data = self.data
         dataset = PretrainDataset(
@@ -117,19 +117,23 @@ class GrowthBenchmark:
         return {str(self.files): {"s": scanned - started, "s from the index": time.perf_counter() - started_again}}
 
     def _order(self, size: int) -> dict[str, float]:
-        """The first batch's keys of an epoch, those in its middle, and what memory that took."""
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        times = []
-        for consumed in (0, size // 2):
-            sampler = EpochSampler(size, seed=0)
-            sampler.resume(0, consumed)
-            started = time.perf_counter()
-            keys = iter(sampler)
-            for _ in range(self.batch_size):
-                next(keys)
-            times.append(time.perf_counter() - started)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        return {"s to first keys": times[0], "s in the middle": times[1], "MiB more at most": grown / 1024}
+        """The first batch's keys of an epoch, those in its middle, and the memory for them."""
+        begin, middle = self._first_keys(size, 0), self._first_keys(size, size // 2)
+        tracemalloc.start()
+        self._first_keys(size, size // 2)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return {"s to first keys": begin, "s in the middle": middle, "MiB at most": peak / 2**20}
+
+    def _first_keys(self, size: int, consumed: int) -> float:
+        """Seconds until a batch's keys of a resumed epoch are known."""
+        started = time.perf_counter()
+        sampler = EpochSampler(size, seed=0)
+        sampler.resume(0, consumed)
+        keys = iter(sampler)
+        for _ in range(self.batch_size):
+            next(keys)
+        return time.perf_counter() - started
 
 
 def made_names(size: int) -> Names:

@@ -176,9 +176,9 @@ def _nbytes(parts: Any) -> int:
 
 
 def own_memory(process: int) -> float:
-    """MiB that a process shares with no other; nan where the system does not tell."""
+    """MiB that a process has written and shares with no other; nan where the system does not tell."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
         return float("nan")
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
