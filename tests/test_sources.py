@@ -1,5 +1,6 @@
 """One collection through every source, in real runs of the composed project."""
 
+import csv
 import tarfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from conftest import tiny_overrides
 from shard_files import write_shards
 
+from conmim_lightning.data.digit_files import write_digits
 from conmim_lightning.data.folder import FolderSource
 from conmim_lightning.train import run
 
@@ -19,19 +21,20 @@ SHORT = [
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory, scenes_root: Path) -> Path:
-    """The same images as a folder, lists and shards."""
+def collection(tmp_path_factory) -> Path:
+    """scikit-learn's digits as a folder, lists and shards."""
     root = tmp_path_factory.mktemp("collection")
-    (root / "folder").symlink_to(scenes_root / "folders" / "train")
+    write_digits(root / "digits", size=48)
+    (root / "folder").symlink_to(root / "digits" / "train")
     source = FolderSource(root / "folder")
     names = [source.name(index) for index in range(len(source))]
-    (root / "list.txt").write_text("".join(f"{name} {len(name) % 3}\n" for name in names))
+    (root / "list.txt").write_text("".join(f"{name} {name[0]}\n" for name in names))
     (root / "list.csv").write_text("file\n" + "".join(f"{name}\n" for name in names))
     (root / "shards").mkdir()
     for part in range(3):
         with tarfile.open(root / "shards" / f"{part}.tar", "w") as archive:
-            for number in range(part * 16, part * 16 + 16):
-                archive.add(source.path(number), f"{number:05d}.jpg")
+            for number in range(part * 500, min(part * 500 + 500, len(names))):
+                archive.add(source.path(number), f"{number:05d}.png")
     return root
 
 
@@ -67,12 +70,18 @@ def settings(scenes_root: Path, tmp_path: Path) -> list[str]:
 
 
 def test_every_source_gives_the_same_run_bit_for_bit(collection, scenes_root, tmp_path, composed):
-    results = {}
+    """The quickstart's recipe on digits: every loss, and the weights at the end."""
+    changes = ["data.batch_size=128", "logger=csv", "trainer.log_every_n_steps=1"]
+    results, losses = {}, {}
     for name, overrides in sources(collection).items():
-        results[name] = weights(
-            run(composed(*settings(scenes_root, tmp_path), *overrides, f"paths.run_dir={tmp_path}/{name}"))
-        )
+        folder = tmp_path / name
+        trainer = run(composed(*settings(scenes_root, tmp_path), *overrides, *changes, f"paths.run_dir={folder}"))
+        results[name] = weights(trainer)
+        with (folder / "metrics" / "metrics.csv").open() as file:
+            losses[name] = [row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses["folder"]) == 22
     for name, found in results.items():
+        assert losses[name] == losses["folder"]
         assert all(torch.equal(value, results["folder"][key]) for key, value in found.items()), name
 
 

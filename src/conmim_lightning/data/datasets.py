@@ -78,19 +78,18 @@ class PretrainDataset(Dataset[PretrainBatch]):
 
     def __getitem__(self, key: SampleKey) -> PretrainBatch:
         """One sample; the fields of ``PretrainBatch`` without the batch dimension."""
-        random = generator(self.seed, key.epoch, key.index)
-        mask, rows = self.masking(random), self.perturbation(random)
-        after_drawing = random.get_state()
         index, faults = key.index, []
-        substitutes = generator(self.seed, key.epoch, -2 - key.index)
+        substitutes = None
         for _ in range(_SUBSTITUTES):
+            random = generator(self.seed, key.epoch, key.index)
+            mask, rows = self.masking(random), self.perturbation(random)
             try:
                 crop = self.crop(self._picture(SampleKey(key.epoch, index)), random)
                 faults += [to_line(name, reason) for name, reason in self.source.take_faults()]
                 return PretrainBatch(crop, rows, mask, torch.tensor(key.index), cast(Any, "\n".join(faults)))
             except BrokenImageError as error:
                 faults.append(to_line(self.source.name(index), str(error)))
-                random.set_state(after_drawing)
+                substitutes = substitutes or generator(self.seed, key.epoch, -2 - key.index)
                 index = self.source.substitute(index, int(torch.randint(1 << 31, (1,), generator=substitutes)))
         raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {faults[0]}")
 

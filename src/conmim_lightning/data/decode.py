@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from conmim_lightning.data.files import BrokenImageError
+from conmim_lightning.data.jpeg_head import jpeg_head
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for a number of channels."""
@@ -30,7 +31,6 @@ try:
 except ImportError:  # no wheel for this platform
     decode_jpeg = decode_jpeg_header = None
 
-_HEAD = 1 << 16  # bytes in which EXIF would stand
 _ORIENTATION, _TURNS, _SIDEWAYS = 0x0112, range(2, 9), range(5, 9)  # EXIF's tag and values
 
 Image.MAX_IMAGE_PIXELS = None  # the limits are ours, see Decoder
@@ -119,7 +119,8 @@ class Picture:
             self.width, self.height = image.size[::-1] if turn in _SIDEWAYS else image.size
         if self.width * self.height > decoder.max_pixels:
             raise BrokenImageError(f"TooLarge: {self.width} x {self.height} pixels, more than {decoder.max_pixels}")
-        if self.format == "JPEG" and (scans := content.count(b"\xff\xda")) > decoder.max_scans:
+        many = self.format == "JPEG" and jpeg_head(content).progressive
+        if many and (scans := content.count(b"\xff\xda")) > decoder.max_scans:
             raise BrokenImageError(f"TooManyScans: {scans} scans, more than {decoder.max_scans}")
 
     def whole(self) -> Tensor:
@@ -156,13 +157,15 @@ class Picture:
 
     def _plain_jpeg(self) -> bool:
         """Take the head of a JPEG without EXIF, grey or in the usual colours; Pillow needs ten times as long."""
-        head = self.content[:_HEAD]
-        if not (self.decoder.fast and decode_jpeg_header and head.startswith(b"\xff\xd8\xff")) or b"Exif\0" in head:
+        if not (self.decoder.fast and decode_jpeg_header and self.content.startswith(b"\xff\xd8\xff")):
+            return False
+        if jpeg_head(self.content).exif:
             return False
         try:
-            self.height, self.width, colours, _ = decode_jpeg_header(self.content)
+            height, width, colours, _ = decode_jpeg_header(self.content)
         except ValueError:
             return False
+        self.height, self.width = int(height), int(width)
         self.format, self.mode, self.turned = "JPEG", "L" if colours == "Gray" else "RGB", False
         return colours in ("Gray", "YCbCr")
 

@@ -64,6 +64,8 @@ class Arrays:
                     file.seek(start + layout[name][2])
                     np.ascontiguousarray(array).tofile(file)
                 file.truncate(start + place)
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
