@@ -34,7 +34,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     found, findings = inspection.look(source, data.decoder)
     if encoder is not None:
         numbers = findings.others(len(source))
-        inspection.compare(findings, encoder.features(data, source, numbers), numbers)
+        features, encoded = encoder.features(data, source, numbers)
+        inspection.compare(findings, features, encoded)
     account = inspection.write(found, findings, source, data.decoder)
     print(inspection.told(account))
     return account
@@ -63,21 +64,22 @@ class _Encoder:
         self.task.eval()
         self.size = config["data"]["crop"]["size"]
 
-    def features(self, data: Any, source: Any, numbers: Any) -> Any:
-        """(M, D) float32 of unit length: the mean patch token of each image's central square."""
+    def features(self, data: Any, source: Any, numbers: Any) -> tuple[Any, Any]:
+        """(M, D) float32 of unit length, mean patch tokens of the images' central squares; and (M,) whose they are."""
         import torch
         from tqdm import tqdm
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task.to(device)
-        found = []
+        found, whose = [], []
         with torch.inference_mode(), tqdm(total=len(numbers), desc="encoding", unit="img", leave=False) as bar:
-            for batch in data.squares(source, numbers, self.size):
+            for batch in data.probes.squares(source, numbers, self.size, num_workers=data.num_workers):
                 images = self.task.perturbation.normalize(batch.image.to(device))
                 tokens = self.task(images).mean(1)
                 found.append(torch.nn.functional.normalize(tokens.float(), dim=-1).cpu())
+                whose.append(batch.index)
                 bar.update(len(tokens))
-        return torch.cat(found).numpy()
+        return torch.cat(found).numpy(), torch.cat(whose).numpy()
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="inspect")

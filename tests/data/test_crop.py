@@ -6,7 +6,7 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import functional as tv
 
 from conmim_lightning.data.crop import RandomResizedCrop, centre_box
-from conmim_lightning.data.decode import DecodedPicture, to_tensor
+from conmim_lightning.data.pixels import DecodedPicture, to_tensor
 from conmim_lightning.randomness import generator
 
 

@@ -1,12 +1,14 @@
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from conmim_lightning.data.decode import Decoder
-from conmim_lightning.data.files import read_file
+from conmim_lightning.data.files import BrokenImageError, read_file
 
 
 def decode(path: Path, channels: int = 3) -> torch.Tensor:
@@ -68,3 +70,65 @@ def test_exif_rotation(tmp_path: Path, picture):
 def test_bad_arguments(arguments, told):
     with pytest.raises(ValueError, match=told):
         Decoder(**arguments)
+
+
+def photograph(size: tuple[int, int], mode: str = "RGB", **options) -> bytes:
+    with BytesIO() as buffer:
+        image = Image.fromarray(load_sample_image("china.jpg")).resize(size, Image.Resampling.BICUBIC).convert(mode)
+        image.save(buffer, "JPEG", quality=92, **options)
+        return buffer.getvalue()
+
+
+def turned(by: int = 6) -> dict[str, bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = by
+    return {"exif": exif.tobytes()}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("size", "mode", "options"),
+    [
+        ((2001, 1333), "RGB", {}),
+        ((1283, 857), "RGB", {"progressive": True}),
+        ((2048, 1366), "L", {}),
+        ((2001, 1333), "CMYK", {}),
+        *(((2001, 1333), "RGB", turned(by)) for by in range(2, 9)),
+    ],
+)
+def test_reduced_decoding_keeps_its_place(size, mode, options, fast):
+    """At sides that the reduction does not divide, too: within the tolerance that Decoder states."""
+    content = photograph(size, mode, **options)
+    whole = Decoder(reducing_gap=None, fast=False).open(content)
+    reduced = Decoder(fast=fast).open(content)
+    for share in (1.0, 0.8, 0.55):
+        width, height = int(whole.width * share), int(whole.height * share)
+        box = (whole.width - width, whole.height - height, whole.width, whole.height)
+        assert reduced._reduction(box, 64) > 1
+        difference = (reduced.region(box, 64).int() - whole.region(box, 64).int()).abs().float()
+        assert difference.mean() < 0.8
+        assert difference.max() <= 20
+
+
+def test_plain_and_other_heads_agree():
+    for content in (photograph((100, 60)), photograph((100, 60), "L"), photograph((100, 60), progressive=True)):
+        fast, slow = Decoder().open(content), Decoder(fast=False).open(content)
+        assert (fast.width, fast.height, fast.format, fast.mode) == (slow.width, slow.height, slow.format, slow.mode)
+        assert torch.equal(fast.whole(), slow.whole())
+    sideways = photograph((100, 60), **turned())
+    assert (Decoder().open(sideways).width, Decoder().open(sideways).height) == (60, 100)
+
+
+def test_scans_are_counted_in_progressive_files_only():
+    trailer = b"\xff\xda" * 200
+    assert Decoder().decode(photograph((40, 30)) + trailer).shape == (3, 30, 40)
+    with pytest.raises(BrokenImageError, match="TooManyScans"):
+        Decoder().open(photograph((40, 30), progressive=True) + trailer)
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", b"8BPS" + bytes(60)]
+)
+def test_formats_that_pillow_would_hand_on_are_none(content):
+    with pytest.raises(BrokenImageError, match="UnidentifiedImageError"):
+        Decoder().open(content)

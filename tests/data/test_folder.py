@@ -149,3 +149,27 @@ def test_an_unreadable_folder_is_told(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("conmim_lightning.data.scan.os.scandir", refuse)
     with pytest.raises(ValueError, match=r"cannot read folder '.*': Permission denied"):
         FolderSource(tmp_path)
+
+
+def test_a_folder_that_links_lead_to_twice_is_entered_once(tmp_path: Path):
+    root = touch(tmp_path, *(f"{name}/{name}.jpg" for name in "abcdefgh"))
+    for name in "abcdefgh":
+        for other in set("abcdefgh") - {name}:
+            (root / name / f"to {other}").symlink_to(root / other)
+    assert names(FolderSource(root)) == [f"{name}/{name}.jpg" for name in "abcdefgh"]
+
+
+def test_an_index_within_the_folder_is_used(tmp_path: Path, monkeypatch):
+    root = touch(tmp_path / "data", "images/1.jpg")
+    index_dir = str(root / "index")
+    FolderSource(root, index_dir=index_dir)
+    settle(root)
+    FolderSource(root, index_dir=index_dir)
+    settle(root)
+    monkeypatch.setattr("conmim_lightning.data.folder.scan", None)
+    assert names(FolderSource(root, index_dir=index_dir)) == ["images/1.jpg"]
+
+
+def test_names_to_exclude_that_match_nothing_are_told(tmp_path: Path):
+    rest = FolderSource(touch(tmp_path, "1.jpg", "2.jpg")).without({"1.jpg", "x.jpg", "y.jpg"})
+    assert rest.notes == ["1 images are excluded", "2 of 3 names to exclude are those of no image"]

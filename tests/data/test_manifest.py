@@ -74,7 +74,9 @@ def test_labels_as_numbers_in_a_table(tmp_path: Path):
         ("x.txt", "", "names no image"),
         ("x.csv", "path\n", "names no image"),
         ("x.csv", "", r"has no column \['path'\]; it has \[\]"),
-        ("x.csv", "path,label\na.jpg,1\n,2\n", "1 rows without a path, the first is row 2"),
+        ("x.csv", "path,label\na.jpg,1\n,2\n", "no path in row 2"),
+        ("x.csv", "path\n" + "x" * 200_000, "line .*field larger than field limit"),
+        ("x.txt", "a.jpg 1\nb.jpg\nc.jpg 2\n", "has labels, but none on its line 2"),
         ("x.parquet", "no parquet", "no readable Parquet file"),
         ("x.txt", "a.jpg 1000\n", "label 1000; allowed are 0 to 999"),
     ],
@@ -89,3 +91,15 @@ def test_missing(tmp_path: Path):
         ManifestSource(tmp_path, manifest="nowhere.txt")
     with pytest.raises(ValueError, match="nowhere' does not exist"):
         ManifestSource(tmp_path / "nowhere", manifest="x")
+
+
+def test_numbers_that_are_no_classes(tmp_path: Path):
+    """Such as times of change; they must not become a billion names."""
+    with pytest.raises(ValueError, match="label 1700000001; from 1000000 on that is taken for a mistake"):
+        ManifestSource(write(tmp_path, "x.txt", "a.jpg 1700000000\nb.jpg 1700000001\n"), manifest="x.txt")
+
+
+def test_a_table_with_an_empty_label(tmp_path: Path):
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["a", "b"], "label": ["x", None]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="no label in row 2"):
+        ManifestSource(tmp_path, manifest="t.parquet", label_column="label")

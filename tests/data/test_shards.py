@@ -109,8 +109,31 @@ def info_of(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
 
 
 GOOD = tar_with(*((info_of(f"{number}.jpg"), picture(number)) for number in range(3)))
+
+
+def long_names(count: int) -> bytes:
+    """Headers that each announce a longer name for the next one."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+    return (info.tobuf(tarfile.GNU_FORMAT) + b"name\0".ljust(512, b"\0")) * count
+
+
 SECOND = GOOD.index(b"1.jpg")  # header of the second member
+
+
+def with_size(field: bytes) -> bytes:
+    """The second member's header with another size, and a right checksum."""
+    header = bytearray(GOOD[SECOND : SECOND + 512])
+    header[124:136] = field
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return GOOD[:SECOND] + bytes(header) + GOOD[SECOND + 512 :]
+
+
 BROKEN_SHARDS = {
+    "a negative size": (with_size(b"\xff" * 10 + b"\xfe\x00"), 1, "damaged|truncated"),
+    "an absurd size": (with_size(b"77777777777\0"), 1, "truncated: it ends within '1.jpg'"),
+    "long names without end": (long_names(3000), 0, "not readable|damaged|truncated"),
     "cut in an image": (GOOD[: SECOND + 700], 1, "truncated: it ends within '1.jpg'"),
     "cut in a header": (GOOD[: SECOND + 100], 1, "damaged|truncated|no end mark"),
     "cut between two members": (GOOD[:SECOND], 1, "no end mark: perhaps it was cut off"),
@@ -212,3 +235,22 @@ def test_keys(name, key, extension):
 def test_hostile_names():
     assert all(map(is_hostile, ("/x", "../x", "a/../../x", "a/..")))
     assert not any(map(is_hostile, ("x", "./x", "a..b/x", "a/b")))
+
+
+def test_what_only_has_the_name_of_a_shard(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "folder.tar").mkdir()
+    (tmp_path / "gone.tar").symlink_to(tmp_path / "nowhere")
+    write_shards(tmp_path / "good", 2)
+    source = ShardSource(tmp_path)
+    assert len(source) == 2
+    assert source.notes == [
+        f"{name}: not readable as a tar archive: it is no file" for name in ("gone.tar", "pipe.tar")
+    ]
+
+
+@pytest.mark.slow
+def test_many_shards_are_indexed_in_parallel(tmp_path: Path):
+    write_shards(tmp_path, *[3] * 9)
+    source = ShardSource(tmp_path)
+    assert [read(source, index) for index in range(27)] == [picture(number) for number in range(27)]

@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 from conmim_lightning.batches import LabelledBatch, PretrainBatch, SegmentationBatch
 from conmim_lightning.data.ade20k import PairSource
 from conmim_lightning.data.crop import RandomResizedCrop, Sized, centre_box
-from conmim_lightning.data.decode import DecodedPicture, Decoder
+from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.files import BrokenImageError
 from conmim_lightning.data.lists import to_line
+from conmim_lightning.data.pixels import DecodedPicture
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source
 from conmim_lightning.perturbation.draw import PerturbationDraw

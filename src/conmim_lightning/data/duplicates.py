@@ -1,6 +1,6 @@
 """Images that are there twice: the same bytes, the same looks, or the same features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -10,14 +10,21 @@ _BITS = 64
 _ROWS = 2048  # compared at once
 
 
-def exact_copies(digests: Sequence[bytes]) -> dict[int, int]:
-    """Number of each copy and of the first image that it equals; empty digests (broken images) equal nothing."""
-    first: dict[bytes, int] = {}
-    copies = {}
-    for number, digest in enumerate(digests):
-        if digest and (original := first.setdefault(digest, number)) != number:
-            copies[number] = original
-    return copies
+def exact_copies(digests: NDArray[np.uint64], candidates: NDArray[np.int64]) -> dict[int, int]:
+    """Number of each copy and of the first image that it equals.
+
+    Args:
+        digests: (N, 2) fingerprints.
+        candidates: (M,) numbers of the images to compare, ascending.
+    """
+    _, first, group = np.unique(digests[candidates], axis=0, return_index=True, return_inverse=True)
+    return _copies(candidates, first[group.reshape(-1)])
+
+
+def _copies(candidates: NDArray[np.int64], first: NDArray[np.int64]) -> dict[int, int]:
+    """From the place of the first equal one of each candidate."""
+    later = np.flatnonzero(first != np.arange(len(candidates)))
+    return dict(zip(candidates[later].tolist(), candidates[first[later]].tolist(), strict=True))
 
 
 def near_copies(looks: NDArray[np.uint64], candidates: NDArray[np.int64], bits: int) -> dict[int, int]:
@@ -31,15 +38,20 @@ def near_copies(looks: NDArray[np.uint64], candidates: NDArray[np.int64], bits: 
         candidates: (M,) numbers of the images to compare, ascending.
         bits: that may differ, 0 to 15.
     """
-    hashes = looks[candidates]
-    pairs = set()
+    distinct, first, group = np.unique(looks[candidates], return_index=True, return_inverse=True)
+    equal = _copies(candidates, first[group])
+    numbers = candidates[first]  # of the first image with each hash
+    in_order = np.argsort(numbers)
+    hashes, numbers = distinct[in_order], numbers[in_order]
+    pairs: set[tuple[int, int]] = set()
     for band in _bands(hashes, bits):
         order = np.argsort(band, kind="stable")
         edges = np.flatnonzero(np.diff(band[order])) + 1
-        for group in np.split(order, edges):
-            if len(group) > 1:
-                pairs.update(_close(hashes, np.sort(group), bits))
-    return _first_kept(pairs, candidates)
+        for part in np.split(order, edges):
+            if len(part) > 1:
+                pairs.update(_close(hashes, np.sort(part), bits))
+    near = _first_kept(pairs, numbers)
+    return near | {copy: near.get(original, original) for copy, original in equal.items()}
 
 
 def similar_features(features: NDArray[np.float32], candidates: NDArray[np.int64], least: float) -> dict[int, int]:

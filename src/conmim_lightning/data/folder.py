@@ -22,7 +22,7 @@ class FolderSource(FileSource):
         root: the folder; files below it with one of ``SUFFIXES``, whatever the depth.
         labelled: also take the first folder below ``root`` as the class; classes are numbered in the order of names.
         classes: number the classes as this list does, say that of the training images; null takes what is found.
-        follow_links: take what links lead to (but never enter a folder above the link); false passes links over.
+        follow_links: take what links lead to, entering each folder once; false passes links over.
         index_dir: where to keep what the scan found, for the next run and for other processes; the index is made anew
             when a folder has changed. null keeps it in memory.
 
@@ -78,12 +78,13 @@ def _indexed(root: str, follow_links: bool, index_dir: str | None) -> Arrays:
     place = os.fsencode(root)
     if index_dir is None:
         return scan(place, follow_links=follow_links, now=time.time_ns())
+    os.makedirs(index_dir, exist_ok=True)  # before the scan, as it may lie in one of the folders
     digest = hashlib.sha256(place + b"\0links" * follow_links).hexdigest()[:16]
     path = Path(index_dir) / f"folder-{digest}.index"
     known = load_or_none(path)
     if known is not None and known.header.get("root") == root and unchanged(place, known):
         return known
-    found = scan(place, follow_links=follow_links, now=time.time_ns())
+    found = scan(place, follow_links=follow_links, now=time.time_ns(), leave_out=os.path.realpath(index_dir))
     found.header["root"] = root
     found.save(path)
     return Arrays.load(path)

@@ -98,8 +98,8 @@ class Inspection:
     def look(self, source: Source, decoder: Decoder) -> tuple[Survey, Findings]:
         """Read the collection; what every image is, and what speaks against some."""
         found = survey(source, decoder, num_workers=self.num_workers, with_looks=self.near_bits is not None)
-        findings = Findings({number: reason for number, reason in enumerate(found.reasons) if reason})
-        findings.copies["exact"] = exact_copies(found.digests)
+        findings = Findings(found.broken)
+        findings.copies["exact"] = exact_copies(found.digests, findings.others(len(source)))
         if self.near_bits is not None:
             findings.copies["near"] = near_copies(found.looks, findings.others(len(source)), self.near_bits)
         return found, findings
@@ -155,12 +155,14 @@ def _account(found: Survey, findings: Findings, source: Source) -> dict[str, Any
     columns = {"width": found.widths, "height": found.heights, "bytes": found.sizes}
     shorter = np.minimum(found.widths, found.heights)[good]
     counts, _ = np.histogram(shorter, _SIDES)
+    of_each = np.bincount(found.formats, minlength=len(found.format_names)).tolist()
+    formats = Counter(dict(zip(found.format_names[1:], of_each[1:], strict=True)))
     return {
         "root": source.root,
         "images": len(source),
         "classes": len(source.classes),
         "notes": list(source.notes),
-        "formats": dict(Counter(name for name in found.formats if name).most_common()),
+        "formats": dict(formats.most_common()),
         "bytes": int(found.sizes.sum()),
         "quantiles": {name: _quantiles(values[good]) for name, values in columns.items()},
         "shorter_side_from": {str(low): int(count) for low, count in zip(_SIDES, counts, strict=False)},

@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.mapped import Names
-from conmim_lightning.data.sources import FileSource
+from conmim_lightning.data.sources import FileSource, class_names
 
 _TABLES = (".csv", ".tsv", ".parquet")
 
@@ -21,7 +22,7 @@ class ManifestSource(FileSource):
 
     A list is one of
     - lines ``path label`` (official: train_map.txt and val_map.txt) or ``path``; the label is what follows the last
-      blank, a whole number; where one line has no such label, none has one and paths may hold blanks;
+      blank, a whole number; where fewer than half of the lines have one, none has, and paths may hold blanks;
     - ``.csv`` or ``.tsv`` with a head line;
     - ``.parquet`` (needs pyarrow).
 
@@ -59,55 +60,78 @@ class ManifestSource(FileSource):
         super().__init__(os.fspath(root), names, labels=numbers, classes=found)
 
 
-def _lines(path: Path) -> tuple[Names, list[Any] | None]:
-    """Paths and, where every line ends in a whole number, labels."""
+def _lines(path: Path) -> tuple[Names, NDArray[np.int64] | None]:
+    """Paths and, where lines end in a whole number, labels."""
     with path.open("rb") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    parts = [line.rsplit(None, 1) for line in lines]
-    if all(len(part) == 2 and part[1].isdigit() for part in parts):
-        return Names.of(part[0] for part in parts), [int(part[1]) for part in parts]
-    return Names.of(lines), None
+        labelled = [_has_label(line) for line in file if line.strip()]
+    if 0 < sum(labelled) < len(labelled) < 2 * sum(labelled):
+        raise ValueError(f"manifest {str(path)!r} has labels, but none on its line {labelled.index(False) + 1}")
+    with_labels = bool(labelled) and all(labelled)
+    labels: list[int] = []
+
+    def names() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, file):
+                if with_labels:
+                    line, label = line.rsplit(None, 1)
+                    labels.append(int(label))
+                yield line.strip()
+
+    packed = Names.of(names())
+    return packed, np.asarray(labels, np.int64) if with_labels else None
+
+
+def _has_label(line: bytes) -> bool:
+    parts = line.rsplit(None, 1)
+    return len(parts) == 2 and parts[1].isdigit() and len(parts[1]) < 19
 
 
 def _table(path: Path, path_column: str, label_column: str | None) -> tuple[Names, list[Any] | None]:
     wanted = [path_column, *([label_column] if label_column else [])]
     read = _parquet if path.suffix.lower() == ".parquet" else _csv
-    columns = read(path, wanted)
-    names = columns[0]
-    if empty := [number for number, name in enumerate(names) if not name]:
-        raise ValueError(
-            f"manifest {str(path)!r} has {len(empty)} rows without a path, the first is row {empty[0] + 1}"
-        )
-    packed = Names.of(os.fsencode(str(name)) for name in names)
-    return packed, columns[1] if label_column else None
+    labels: list[Any] = []
+
+    def names() -> Iterator[bytes]:
+        for number, row in enumerate(read(path, wanted), start=1):
+            if row[0] in (None, "") or row[-1] is None:
+                raise ValueError(
+                    f"manifest {str(path)!r} has no {'path' if row[0] in (None, '') else 'label'} in row {number}"
+                )
+            if label_column:
+                labels.append(sys.intern(row[1]) if isinstance(row[1], str) else row[1])
+            yield os.fsencode(str(row[0]))
+
+    packed = Names.of(names())
+    return packed, labels if label_column else None
 
 
-def _csv(path: Path, wanted: list[str]) -> list[list[Any]]:
-    """Columns of a CSV or TSV file."""
+def _csv(path: Path, wanted: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a CSV or TSV file, the wanted columns."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    columns: list[list[Any]] = [[] for _ in wanted]
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
-        _check_columns(path, wanted, reader.fieldnames or [])
-        for row in reader:
-            for column, name in zip(columns, wanted, strict=True):
-                column.append(row[name])
-    return columns
+        try:
+            _check_columns(path, wanted, reader.fieldnames or [])
+            for row in reader:
+                yield tuple(row[name] for name in wanted)
+        except csv.Error as error:
+            raise ValueError(f"manifest {str(path)!r}, line {reader.line_num}: {error}") from error
 
 
-def _parquet(path: Path, wanted: list[str]) -> list[list[Any]]:
-    """Columns of a Parquet file."""
+def _parquet(path: Path, wanted: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a Parquet file, the wanted columns."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise ValueError(f"manifest {str(path)!r} needs pyarrow: pip install 'conmim-lightning[parquet]'") from error
     try:
-        _check_columns(path, wanted, parquet.read_schema(path).names)
-        table = parquet.read_table(path, columns=wanted)
+        with parquet.ParquetFile(path) as file:
+            _check_columns(path, wanted, file.schema_arrow.names)
+            for batch in file.iter_batches(columns=wanted):
+                yield from zip(*(batch.column(name).to_pylist() for name in wanted), strict=True)
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"manifest {str(path)!r} is no readable Parquet file: {error}") from error
-    return [table.column(name).to_pylist() for name in wanted]
 
 
 def _check_columns(path: Path, wanted: list[str], found: Sequence[str]) -> None:
@@ -115,11 +139,11 @@ def _check_columns(path: Path, wanted: list[str], found: Sequence[str]) -> None:
         raise ValueError(f"manifest {str(path)!r} has no column {missing}; it has {list(found)}")
 
 
-def _numbered(labels: list[Any], classes: Sequence[str] | None, path: Path) -> tuple[NDArray[np.int32], list[str]]:
+def _numbered(labels: Any, classes: Sequence[str] | None, path: Path) -> tuple[NDArray[np.int32], list[str]]:
     """Labels as numbers, and the names of the classes."""
-    if all(_is_whole(label) for label in labels):
-        numbers = np.asarray([int(label) for label in labels], np.int64)
-        names = [str(number) for number in range(int(numbers.max()) + 1)] if classes is None else list(classes)
+    if isinstance(labels, np.ndarray) or all(_is_whole(label) for label in labels):
+        numbers = np.asarray(labels).astype(np.int64)
+        names = class_names(int(numbers.max()), str(path)) if classes is None else list(classes)
         if numbers.min() < 0 or numbers.max() >= len(names):
             wrong = int(numbers[(numbers < 0) | (numbers >= len(names))][0])
             raise ValueError(f"manifest {str(path)!r} has label {wrong}; allowed are 0 to {len(names) - 1}")

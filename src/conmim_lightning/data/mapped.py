@@ -7,6 +7,7 @@ pages) nor be pickled to workers. So it lies in flat arrays, and only the file's
 import json
 import mmap
 import os
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Arrays:
     def save(self, path: Path) -> None:
         """Write to a file that appears whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.partial")
         layout, place = {}, 0
         for name, array in self.arrays.items():
             layout[name] = (array.dtype.str, array.shape, place)
@@ -80,9 +81,10 @@ class Arrays:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ValueError(f"{str(path)!r} is no index of this version")
-            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            size = os.fstat(file.fileno()).st_size
+            head = json.loads(file.read(min(size, int.from_bytes(file.read(8), "little"))))
             start = -(-file.tell() // _ALIGN) * _ALIGN
-            if os.fstat(file.fileno()).st_size != start + head["bytes"]:
+            if size != start + head["bytes"]:
                 raise ValueError(f"{str(path)!r} is cut off")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         arrays = {
@@ -96,7 +98,7 @@ def load_or_none(path: Path) -> Arrays | None:
     """What a file holds, or None if there is none that can be read; an index can always be made again."""
     try:
         return Arrays.load(path)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError):
         return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from conmim_lightning.data.ade20k import PairSource
 from conmim_lightning.data.datasets import LabelledDataset, SegmentationDataset
@@ -64,6 +64,11 @@ class Probes:
                 source = self.parts[probe]["query"].source
                 return source.images if isinstance(source, PairSource) else source
         return None
+
+    def squares(self, source: Source, numbers: Any, size: int, *, num_workers: int) -> DataLoader[Any]:
+        """Central squares of some images as ``LabelledBatch``, in order."""
+        dataset = Subset(LabelledDataset(source, decoder=self.decoder, size=size), numbers)
+        return evaluation_loader(dataset, batch_size=self.batch_size, num_workers=num_workers, rank=0, num_devices=1)
 
     def loaders(self, *, num_workers: int, rank: int, num_devices: int) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
         """Probe, role of the batches, and the batches of this device."""

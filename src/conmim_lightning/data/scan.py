@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from conmim_lightning.data.files import is_image_name
 from conmim_lightning.data.mapped import Arrays, Names
 
 _THREADS = 16  # what a scan waits for is the file system
+_AT_ONCE = 4096  # folders
 _UNSETTLED = 2_000_000_000  # nanoseconds: a folder changed so recently may change again under the same time stamp
 
 
@@ -20,21 +21,22 @@ class _Folder:
     """What one folder holds."""
 
     path: bytes  # relative to the root, b"" for the root itself
-    ancestors: tuple[tuple[int, int], ...]  # device and inode of this folder and of those above it
+    identity: tuple[int, int]  # device and inode
     changed: int  # when, in nanoseconds
     files: Names = field(default_factory=lambda: Names.of([]))  # image files in order
-    folders: list[bytes] = field(default_factory=list)
+    folders: list[tuple[bool, bytes]] = field(default_factory=list)  # whether it is a link, and its name
     links: int = 0  # links passed over
     others: int = 0  # files that are no images by their names
 
 
-def scan(root: bytes, *, follow_links: bool, now: int) -> Arrays:
+def scan(root: bytes, *, follow_links: bool, now: int, leave_out: str | None = None) -> Arrays:
     """Find the image files below a folder.
 
     Args:
         root: the folder.
-        follow_links: take what links lead to; else links are passed over and counted.
+        follow_links: take what links lead to, each folder once; else links are passed over and counted.
         now: time of the scan in nanoseconds.
+        leave_out: a folder that does not belong to the collection, such as that of the indexes; a real path.
 
     Returns:
         Arrays ``text`` and ``ends`` (names relative to root, ordered by folder, then name), ``top`` ((N,) int32 number
@@ -44,7 +46,7 @@ def scan(root: bytes, *, follow_links: bool, now: int) -> Arrays:
     Raises:
         ValueError: a folder cannot be read.
     """
-    folders = sorted(_walk(root, follow_links), key=lambda folder: folder.path)
+    folders = sorted(_walk(root, follow_links, leave_out), key=lambda folder: folder.path)
     tops = sorted({folder.path.split(b"/", 1)[0] for folder in folders if folder.path and len(folder.files)})
     numbers = {name: number for number, name in enumerate(tops)}
     names = _joined(folders)
@@ -74,37 +76,38 @@ def unchanged(root: bytes, found: Arrays) -> bool:
             return False
         return now == int(found["folder_changed"][number])
 
+    parts = (range(start, min(start + _AT_ONCE, len(paths))) for start in range(0, len(paths), _AT_ONCE))
     with ThreadPoolExecutor(_THREADS) as pool:
-        return all(pool.map(same, range(len(paths)), chunksize=1))
+        return all(all(pool.map(same, part)) for part in parts)
 
 
-def _walk(root: bytes, follow_links: bool) -> Iterator[_Folder]:
-    """Every folder, in no order; a link back to a folder above it is not entered."""
+def _walk(root: bytes, follow_links: bool, leave_out: str | None) -> Iterator[_Folder]:
+    """Every folder once, level by level; of several ways to one folder the first in order, links last, is taken."""
+    seen: set[tuple[int, int]] = set()
+    level: list[tuple[bool, bytes]] = [(False, b"")]
     with ThreadPoolExecutor(_THREADS) as pool, tqdm(desc="scanning", unit=" images", delay=1, leave=False) as bar:
-        pending: set[Future[_Folder | None]] = {pool.submit(_list, root, b"", (), follow_links)}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    if (folder := future.result()) is None:
+        while level:
+            below: list[tuple[bool, bytes]] = []
+            for start in range(0, len(level), _AT_ONCE):
+                part = level[start : start + _AT_ONCE]
+                for folder in pool.map(lambda entry: _list(root, entry[1], follow_links, leave_out), part):
+                    if folder is None or folder.identity in seen:
                         continue
+                    seen.add(folder.identity)
                     bar.update(len(folder.files))
-                    for name in folder.folders:
-                        path = os.path.join(folder.path, name)
-                        pending.add(pool.submit(_list, root, path, folder.ancestors, follow_links))
+                    below += [(linked, os.path.join(folder.path, name)) for linked, name in folder.folders]
                     yield folder
-        finally:
-            pool.shutdown(cancel_futures=True)
+            level = sorted(below)
 
 
-def _list(root: bytes, path: bytes, ancestors: tuple[tuple[int, int], ...], follow_links: bool) -> _Folder | None:
-    """One folder; None if it is one of its own ancestors."""
+def _list(root: bytes, path: bytes, follow_links: bool, leave_out: str | None) -> _Folder | None:
+    """One folder; None for the one to be left out."""
     place = os.path.join(root, path) if path else root
+    if leave_out is not None and os.fsdecode(place) == leave_out:
+        return None
     try:
         status = os.stat(place)
-        if (me := (status.st_dev, status.st_ino)) in ancestors:
-            return None
-        folder = _Folder(path, (*ancestors, me), status.st_mtime_ns)
+        folder = _Folder(path, (status.st_dev, status.st_ino), status.st_mtime_ns)
         files: list[bytes] = []
         with os.scandir(place) as entries:
             for entry in entries:
@@ -120,7 +123,7 @@ def _sort_in(entry: "os.DirEntry[bytes]", folder: _Folder, files: list[bytes], f
     if not follow_links and entry.is_symlink():
         folder.links += 1
     elif _is_folder(entry):
-        folder.folders.append(entry.name)
+        folder.folders.append((entry.is_symlink(), entry.name))
     elif is_image_name(entry.name):
         files.append(entry.name)
     else:

@@ -13,18 +13,21 @@ from conmim_lightning.data.tar_index import is_hostile
 
 Item = tuple[str, bytes]  # name, content
 _BLOCK = 512
+_SECRETS = ("secret", "password", "token", "credential", "authorization", "key")
 
 
 class ShardReader:
     """Reads a shard from wherever it lies, however often it takes.
 
     Args:
+        root: that names are told relative to.
         retries: further attempts at a shard.
         stall_timeout: seconds without a byte after which an attempt fails.
         storage_options: further arguments of fsspec's file system.
     """
 
-    def __init__(self, retries: int, stall_timeout: float, storage_options: dict[str, Any]) -> None:
+    def __init__(self, root: str, retries: int, stall_timeout: float, storage_options: dict[str, Any]) -> None:
+        self.root = root.rstrip("/") + "/"
         self.retries = retries
         self.stall_timeout = stall_timeout
         self.storage_options = storage_options
@@ -50,7 +53,9 @@ class ShardReader:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < self.retries:
                     time.sleep(min(0.1 * 2**attempt, 5.0))
-        self.faults.append((url, f"left out after {given} images and {self.retries + 1} attempts; {reason}"))
+        self.faults.append(
+            (url.removeprefix(self.root), f"left out after {given} images and {self.retries + 1} attempts; {reason}")
+        )
 
     def _attempt(self, url: str) -> Iterator[Item]:
         import fsspec
@@ -59,10 +64,10 @@ class ShardReader:
         with fsspec.open(url, "rb", **self._options(url)) as opened:
             file = _Watched(opened)
             members = tar_file_expander([{"url": url, "stream": file}], select_files=_wanted)
-            for sample in group_by_keys(members, handler=_skip):
+            for sample in group_by_keys(members, lcase=False, handler=_skip):
                 for suffix in sample:
                     if is_image_name("." + suffix) and "." not in suffix:
-                        yield f"{url}/{sample['__key__']}.{suffix}", sample[suffix]
+                        yield f"{url.removeprefix(self.root)}/{sample['__key__']}.{suffix}", sample[suffix]
                         break
             if url.endswith(".tar") and file.last.strip(b"\0"):  # tarfile takes a cut between two members for the end
                 raise EOFError("the shard has no end mark")
@@ -73,7 +78,8 @@ class ShardReader:
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(total=None, sock_connect=self.stall_timeout, sock_read=self.stall_timeout)
-        return {"block_size": 0, "client_kwargs": {"timeout": timeout}} | self.storage_options
+        client = {"timeout": timeout} | self.storage_options.get("client_kwargs", {})
+        return {"block_size": 0} | self.storage_options | {"client_kwargs": client}
 
 
 class _Watched:
@@ -118,3 +124,20 @@ def expand(root: str, shards: str) -> list[str]:
     if not urls:
         raise ValueError(f"the pattern {pattern!r} names no shard")
     return list(urls)
+
+
+def refuse_secrets(options: dict[str, Any]) -> None:
+    """Raise ValueError for options whose names are those of secrets: the configuration is kept with every run."""
+    found = [name for name in _all_keys(options) if any(part in name.lower() for part in _SECRETS)]
+    if found:
+        raise ValueError(
+            f"storage_options {found} look like secrets, and the configuration is kept with every run; give them in "
+            "the environment or in the files that the bucket's library reads"
+        )
+
+
+def _all_keys(options: dict[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        yield name
+        if isinstance(value, dict):
+            yield from _all_keys(value)

@@ -10,7 +10,7 @@ from conmim_lightning.data.files import BrokenImageError, check_folder, check_si
 from conmim_lightning.data.mapped import Names
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.shard_index import indexed
-from conmim_lightning.data.sources import Numbered
+from conmim_lightning.data.sources import Numbered, class_names, digest_of
 
 _OPEN_FILES = 64
 
@@ -75,6 +75,10 @@ class ShardSource(Numbered):
         """Shard and member."""
         return f"{os.fsdecode(self._shards[self._shard(index)])}/{os.fsdecode(self._names[index])}"
 
+    def fingerprint(self) -> str:
+        """From all names and places."""
+        return digest_of(self._names.text, self._names.ends, self._shards.text, self._firsts, self.index["offsets"])
+
     def label(self, index: int) -> int:
         """Class of an image, from 0."""
         return int(self.index["labels"][index])
@@ -107,7 +111,7 @@ class ShardSource(Numbered):
 
     def _classes(self, classes: Sequence[str] | None) -> Sequence[str]:
         labels = self.index["labels"]
-        names = [str(number) for number in range(int(labels.max()) + 1)] if classes is None else list(classes)
+        names = class_names(int(labels.max()), self.root) if classes is None else list(classes)
         if (wrong := (labels < 0) | (labels >= len(names))).any():
             first = int(np.argmax(wrong))
             raise ValueError(

@@ -1,9 +1,10 @@
 """What a collection of images is, for everything that reads one."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from conmim_lightning.data.files import read_file
 from conmim_lightning.data.mapped import Names
 from conmim_lightning.data.sampler import EpochSampler, Resumable, SampleKey
+
+_MOST_CLASSES = 1_000_000
 
 
 class Source(Protocol):
@@ -56,6 +59,10 @@ class Source(Protocol):
         """The order in which a device reads."""
         ...
 
+    def fingerprint(self) -> str:
+        """A text that is another one for another collection or another order of it."""
+        ...
+
     def workers(self, wanted: int) -> int:
         """How many loader processes may read, of so many wanted."""
         ...
@@ -99,10 +106,19 @@ class Numbered:
 
     def without(self, names: set[str]) -> "Source":
         """Leave images out; ValueError if nothing is left."""
-        kept = [index for index in range(len(self)) if self.name(index) not in names]
-        if not kept:
+        kept = np.fromiter((index for index in range(len(self)) if self.name(index) not in names), np.int64)
+        if not len(kept):
             raise ValueError(f"nothing of {self.root!r} is left after the exclusion of {len(names)} names")
-        return Subset(self, np.asarray(kept, np.int64))  # type: ignore[arg-type]
+        rest = Subset(self, kept)  # type: ignore[arg-type]
+        left_out = len(self) - len(kept)
+        rest.notes = [*self.notes, f"{left_out} images are excluded"]
+        if left_out < len(names):
+            rest.notes.append(f"{len(names) - left_out} of {len(names)} names to exclude are those of no image")
+        return rest
+
+    def fingerprint(self) -> str:
+        """A text that is another one for another collection."""
+        raise NotImplementedError
 
 
 class FileSource(Numbered):
@@ -139,6 +155,10 @@ class FileSource(Numbered):
         """An image file's content."""
         return read_file(os.path.join(os.fsencode(self.root), self.names[key.index]), max_bytes)
 
+    def fingerprint(self) -> str:
+        """From all names."""
+        return digest_of(self.names.text, self.names.ends)
+
     def label(self, index: int) -> int:
         """Class of an image, from 0."""
         assert self.labels is not None, "only a labelled source has labels"
@@ -158,7 +178,7 @@ class Subset(Numbered):
         self.indices = indices
         self.root = source.root
         self.classes = source.classes
-        self.notes = source.notes
+        self.notes: Sequence[str] = source.notes
 
     def __len__(self) -> int:
         """Number of images."""
@@ -172,39 +192,29 @@ class Subset(Numbered):
         """An image file's content."""
         return self.source.read(SampleKey(key.epoch, int(self.indices[key.index])), max_bytes)
 
+    def fingerprint(self) -> str:
+        """From the other source's and the numbers."""
+        return f"{self.source.fingerprint()}/{digest_of(self.indices)}"
+
     def label(self, index: int) -> int:
         """Class of an image, from 0."""
         return self.source.label(int(self.indices[index]))
 
 
-def check_subset(share: float | None, count: int | None) -> None:
-    """Raise ValueError unless exactly one is given and in its range."""
-    if (share is None) == (count is None):
-        raise ValueError(f"a subset needs a share or a count a class, not both, got share={share} and count={count}")
-    if (share is not None and not 0 < share <= 1) or (count is not None and count < 1):
-        raise ValueError(f"a subset's share must lie in (0, 1] and its count be at least 1, got {share or count}")
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """128 bits of the arrays' content, as text."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def per_class(source: Source, *, share: float | None = None, count: int | None = None, seed: int = 0) -> Subset:
-    """Some images of each class, drawn by seed; for work with few labels.
-
-    Args:
-        source: a labelled one.
-        share: of each class's images, in (0, 1]; at least one image a class.
-        count: images a class, >= 1; a class that has fewer gives all.
-        seed: of the draw.
+def class_names(largest: int, where: str) -> list[str]:
+    """Names of classes that have numbers only.
 
     Raises:
-        ValueError: not exactly one of share and count is given, or it is out of its range, or there are no labels.
+        ValueError: there would be more than a million.
     """
-    check_subset(share, count)
-    if not source.classes:
-        raise ValueError(f"a subset a class needs labels, and {source.root!r} has none")
-    labels = np.fromiter((source.label(index) for index in range(len(source))), np.int64, len(source))
-    random = np.random.default_rng(seed)
-    kept = []
-    for label in range(len(source.classes)):
-        members = random.permutation(np.flatnonzero(labels == label))
-        number = count if share is None else max(1, round(share * len(members)))
-        kept.append(members[:number])
-    return Subset(source, np.sort(np.concatenate(kept)))
+    if largest >= _MOST_CLASSES:
+        raise ValueError(f"{where!r} has the label {largest}; from {_MOST_CLASSES} on that is taken for a mistake")
+    return [str(number) for number in range(largest + 1)]

@@ -1,20 +1,21 @@
 """Images in tar shards on a server or in a bucket, read one after the other through webdataset and fsspec."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from conmim_lightning.data.files import check_size
 from conmim_lightning.data.lane_sampler import LaneSampler, lane_and_place
+from conmim_lightning.data.lanes import Lane, drawn
 from conmim_lightning.data.sampler import Resumable, SampleKey, Shuffle
-from conmim_lightning.data.shard_stream import Item, ShardReader, expand
+from conmim_lightning.data.shard_stream import Item, ShardReader, expand, refuse_secrets
 from conmim_lightning.randomness import stream_seed
 
-_KEPT = 16  # samples behind the newest that a lane can still give, for substitutes
-_PASS_STREAM, _BUFFER_STREAM = -3, -4
+_PASS_STREAM, _BUFFER_STREAM, _DEAL_STREAM = -3, -4, -5
+_HOPELESS = 4  # shards that fail one after the other before any image
 
 
 class StreamSource:
@@ -27,7 +28,10 @@ class StreamSource:
 
     A shard that fails or stalls is opened again ``retries`` times, going on behind the last image it gave; then it is
     left out for this pass and listed. Every device takes the same number of batches whatever the shards hold: a lane at
-    its end goes through its shards again.
+    its end goes through its shards again. Within an epoch no two lanes, so no two devices, have an image in common; but
+    as shards are uneven, some lanes begin anew while others are not through.
+
+    Memory: ``shuffle_buffer`` encoded images a lane.
 
     Args:
         root: where the shards lie, such as https://host/set or s3://bucket/set or a folder.
@@ -37,11 +41,13 @@ class StreamSource:
         shuffle_buffer: images that a lane holds to shuffle, >= 1; 1 keeps the order.
         seed: of the order.
         retries: further attempts at a shard, >= 0.
-        stall_timeout: seconds without a byte after which an attempt fails.
-        storage_options: further arguments of fsspec's file system, such as credentials.
+        stall_timeout: seconds without a byte after which an attempt fails, over http; for buckets give their libraries'
+            time limits as storage_options.
+        storage_options: further arguments of fsspec's file system. No secrets: what is configured is kept with every
+            run; fsspec's libraries take those from the environment and from their own files.
 
     Raises:
-        ValueError: a number is out of range, or webdataset is missing.
+        ValueError: a number is out of range, webdataset is missing, or storage_options hold a secret.
     """
 
     fixed = False
@@ -69,13 +75,14 @@ class StreamSource:
         ):
             if number < least:
                 raise ValueError(f"{name} of a stream must be at least {least}, got {number}")
+        refuse_secrets(storage_options or {})
         self.root = root
         self.urls = expand(root, shards)
         self.samples_per_epoch = samples_per_epoch
         self.lanes = lanes
         self.shuffle_buffer = shuffle_buffer
         self.seed = seed
-        self.reader = ShardReader(retries, stall_timeout, storage_options or {})
+        self.reader = ShardReader(root, retries, stall_timeout, storage_options or {})
         self.num_lanes = lanes  # over all devices, once the sampler knows them
         self.excluded: set[str] = set()
         self._forget()
@@ -98,9 +105,10 @@ class StreamSource:
         return self.samples_per_epoch
 
     def name(self, index: int) -> str:
-        """Lane and place; the images themselves are named where they are read."""
+        """Shard and member, relative to the root, of an image read a moment ago; else lane and place."""
         lane, place = lane_and_place(index)
-        return f"{self.root} lane {lane} image {place}"
+        recent = self._lanes[lane].recent if lane in self._lanes else {}
+        return recent[place][0] if place in recent else f"lane {lane} image {place}"
 
     def label(self, index: int) -> int:
         """Streams have no labels."""
@@ -129,6 +137,7 @@ class StreamSource:
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> Resumable:
         """Batches from one lane each."""
         self.num_lanes = self.lanes * num_devices
+        self._forget()  # lanes that were opened before the devices were known hold other images
         return LaneSampler(
             self.samples_per_epoch // num_devices,
             lanes=self.lanes,
@@ -136,6 +145,20 @@ class StreamSource:
             rank=rank,
             num_devices=num_devices,
         )
+
+    def fingerprint(self) -> str:
+        """From all that decides what a place holds."""
+        parts = (
+            *self.urls,
+            self.num_lanes,
+            self.shuffle_buffer,
+            self.samples_per_epoch,
+            self.seed,
+            *sorted(self.excluded),
+        )
+        return hashlib.blake2b(
+            "\n".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=16
+        ).hexdigest()
 
     def workers(self, wanted: int) -> int:
         """The largest number up to ``wanted`` that divides the lanes."""
@@ -147,66 +170,43 @@ class StreamSource:
         return self
 
     def _images(self, epoch: int, lane: int) -> Iterator[Item]:
-        """A lane's images, shuffled, without end."""
-        draws = np.random.default_rng(stream_seed(self.seed, epoch, lane, _BUFFER_STREAM))
-        buffer: list[Item] = []
-        for item in self._unshuffled(epoch, lane):
-            if item[0] in self.excluded:
-                continue
-            buffer.append(item)
-            if len(buffer) >= self.shuffle_buffer:
-                place = int(draws.integers(len(buffer)))
-                buffer[place], buffer[-1] = buffer[-1], buffer[place]
-                yield buffer.pop()
-
-    def _unshuffled(self, epoch: int, lane: int) -> Iterator[Item]:
-        """A lane's share of the shards, pass after pass; several lanes may share a shard, image by image."""
-        count = len(self.urls)
+        """A lane's images, shuffled, without end: pass after pass through its shards, each to its last image."""
         turn = 0
         while True:
-            order = Shuffle(count, stream_seed(self.seed, epoch, turn, _PASS_STREAM))
-            sharing = -(-self.num_lanes // count)  # lanes a shard
-            met = 0
-            for place in range(lane % count, count, self.num_lanes):
-                url = self.urls[int(order(np.asarray([place]))[0])]
-                for number, item in enumerate(self.reader.images(url)):
-                    if number % sharing == lane // count % sharing:
-                        met += 1
-                        yield item
+            draws = np.random.default_rng(stream_seed(self.seed, epoch, lane, turn, _BUFFER_STREAM))
+            buffer: list[Item] = []
+            met = False
+            for item in self._one_pass(epoch, lane, turn):
+                met = True
+                buffer.append(item)
+                if len(buffer) >= self.shuffle_buffer:
+                    yield drawn(buffer, draws)
+            while buffer:
+                yield drawn(buffer, draws)
             if not met:
-                told = (
-                    "; ".join(f"{name} {reason}" for name, reason in self.reader.faults[-3:])
-                    or "its shards hold no image"
-                )
-                raise ValueError(f"lane {lane} of the stream {self.root!r} has nothing to read: {told}")
+                self._give_up(lane, "its shards hold no image, or none that is not excluded")
             turn += 1
 
+    def _one_pass(self, epoch: int, lane: int, turn: int) -> Iterator[Item]:
+        """A lane's share of the shards, the same ones all through the epoch; where shards are few, lanes share one."""
+        count = len(self.urls)
+        shards = Shuffle(count, stream_seed(self.seed, epoch, _DEAL_STREAM))
+        places = np.arange(lane, count, self.num_lanes) if self.num_lanes <= count else np.asarray([lane % count])
+        order = Shuffle(len(places), stream_seed(self.seed, epoch, lane, turn, _PASS_STREAM))
+        sharing, mine = (
+            (1, 0) if self.num_lanes <= count else (len(range(lane % count, self.num_lanes, count)), lane // count)
+        )
+        failed = 0
+        for shard in shards(places)[order(np.arange(len(places)))].tolist():
+            met = len(self.reader.faults)
+            for number, item in enumerate(self.reader.images(self.urls[shard])):
+                failed = -1
+                if number % sharing == mine and item[0] not in self.excluded:
+                    yield item
+            failed += failed >= 0 and len(self.reader.faults) > met
+            if failed >= _HOPELESS:
+                self._give_up(lane, f"{failed} shards in a row cannot be read")
 
-@dataclass
-class Lane:
-    """A place in an endless sequence, with the last few items that it gave.
-
-    Attributes:
-        epoch: that the sequence is of.
-        items: the sequence.
-        next: place of the item that comes next.
-        recent: items at the places before it.
-    """
-
-    epoch: int
-    items: Iterator[Item]
-    next: int = 0
-    recent: dict[int, Item] = field(default_factory=dict)
-
-    @property
-    def oldest(self) -> int:
-        """The first place that can still be had."""
-        return max(0, self.next - _KEPT)
-
-    def get(self, place: int) -> Item:
-        """The item at a place, not before ``oldest``."""
-        while place >= self.next:
-            self.recent[self.next] = next(self.items)
-            self.recent.pop(self.next - _KEPT, None)
-            self.next += 1
-        return self.recent[place]
+    def _give_up(self, lane: int, why: str) -> NoReturn:
+        told = "; ".join(f"{name}: {reason}" for name, reason in self.reader.faults[-2:])
+        raise ValueError(f"lane {lane} of the stream {self.root!r} has nothing to read: {why}. {told}")

@@ -1,7 +1,6 @@
 """What a collection looks like, in a few lines, from a few hundred of its images."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from conmim_lightning.data.files import BrokenImageError
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source
 
-_THREADS = 8
 _NOTES = 5
 
 
@@ -41,8 +39,7 @@ def _looked_at(source: Source, decoder: Decoder, count: int) -> list[str]:
             return BrokenImageError(f"{source.name(index)}: {error}")
         return picture.format, picture.width, picture.height, len(content)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(look, [place * len(source) // count for place in range(count)]))
+    found = [look(place * len(source) // count) for place in range(count)]
     good = [part for part in found if not isinstance(part, BrokenImageError)]
     broken = [part for part in found if isinstance(part, BrokenImageError)]
     formats = ", ".join(f"{name} {number}" for name, number in Counter(part[0] for part in good).most_common())

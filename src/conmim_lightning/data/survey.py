@@ -30,26 +30,42 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-class Survey(NamedTuple):
-    """What every image of a collection is, N images.
+class Survey:
+    """What every image of a collection is, N images, in flat arrays.
+
+    Args:
+        count: N.
 
     Attributes:
-        formats: N names; empty for broken images.
+        formats: (N,) uint8 places in ``format_names``; 0, which has no name, for broken images.
+        format_names: as they were met.
         widths: (N,) int64 in pixels; 0 for broken images, as the following.
         heights: (N,) int64 in pixels.
         sizes: (N,) int64 in bytes.
-        digests: N fingerprints of the bytes (BLAKE2b, 128 bits).
+        digests: (N, 2) uint64 fingerprint of the bytes (BLAKE2b, 128 bits).
         looks: (N,) uint64 perceptual hash: similar images differ in few bits; 0 where it was not asked for.
-        reasons: N texts, empty unless the image is broken.
+        broken: number and reason of every broken image.
     """
 
-    formats: list[str]
-    widths: NDArray[np.int64]
-    heights: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    digests: list[bytes]
-    looks: NDArray[np.uint64]
-    reasons: list[str]
+    def __init__(self, count: int) -> None:
+        self.formats = np.zeros(count, np.uint8)
+        self.format_names = [""]
+        self.widths, self.heights, self.sizes = (np.zeros(count, np.int64) for _ in range(3))
+        self.digests = np.zeros((count, 2), np.uint64)
+        self.looks = np.zeros(count, np.uint64)
+        self.broken: dict[int, str] = {}
+
+    def note(self, number: int, found: Found) -> None:
+        """Keep what one image is."""
+        if found.reason:
+            self.broken[number] = found.reason
+            return
+        if found.format not in self.format_names:
+            self.format_names.append(found.format)
+        self.formats[number] = self.format_names.index(found.format)
+        self.widths[number], self.heights[number], self.sizes[number] = found.width, found.height, found.size
+        self.digests[number] = np.frombuffer(found.digest, np.uint64)
+        self.looks[number] = found.looks
 
 
 class _Looking(Dataset[Found]):
@@ -96,15 +112,14 @@ def survey(source: Source, decoder: Decoder, *, num_workers: int, with_looks: bo
         collate_fn=list,
         worker_init_fn=one_thread,
     )
-    found: list[Found] = []
+    account, number = Survey(len(source)), 0
     with tqdm(total=len(source), desc="inspecting", unit="img", leave=False) as bar:
         for batch in loader:
-            found += batch
+            for found in batch:
+                account.note(number, found)
+                number += 1
             bar.update(len(batch))
-    columns: Any = list(zip(*found, strict=True))
-    widths, heights, sizes = (np.asarray(column, np.int64) for column in columns[1:4])
-    looks = np.asarray(columns[5], np.uint64)
-    return Survey(list(columns[0]), widths, heights, sizes, list(columns[4]), looks, list(columns[6]))
+    return account
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:

@@ -76,6 +76,8 @@ def index_shard(path: str) -> ShardIndex:
     """
     found, counts = _Found(), _Counts()
     try:
+        if not os.path.isfile(path):
+            raise OSError("it is no file")
         with open(path, "rb") as file:
             start = file.read(4)
         kind = next((name for mark, name in _COMPRESSED.items() if start.startswith(mark)), None)
@@ -84,7 +86,7 @@ def index_shard(path: str) -> ShardIndex:
         else:
             with tarfile.open(path, "r:") as archive:
                 _walk(archive, path, found, counts)
-    except (OSError, tarfile.TarError, ValueError) as error:
+    except (OSError, tarfile.TarError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         found.faults.append(f"not readable as a tar archive: {getattr(error, 'strerror', None) or error}")
     counts.bare += [key for key, place in found.image_of.items() if place is None]
     labels = np.full(len(found.names), -1, np.int32)
@@ -97,10 +99,14 @@ def index_shard(path: str) -> ShardIndex:
 
 def _walk(archive: tarfile.TarFile, path: str, found: _Found, counts: _Counts) -> None:
     """Go through the headers."""
-    size = os.path.getsize(path)
+    size, before = os.path.getsize(path), -1
     try:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[misc]  # else it keeps them all
+            if member.size < 0 or member.offset_data <= before:
+                found.faults.append(f"damaged: {member.name!r} has a size of {member.size} bytes")
+                return
+            before = member.offset_data
             if member.isreg() and member.offset_data + member.size > size:
                 found.faults.append(f"truncated: it ends within {member.name!r}")
                 return

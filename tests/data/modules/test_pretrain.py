@@ -102,7 +102,7 @@ def trainer_at(epoch, batches, world=1, rank=0):
         world_size=world,
         global_rank=rank,
         num_training_batches=6,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        strategy=SimpleNamespace(root_device=torch.device("cpu"), broadcast=lambda value: value),
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
     )
 
@@ -122,12 +122,17 @@ def indices(scenes_root, state=None, world=1, rank=0, batch_size=8, epoch=0):
 def state_at(scenes_root, epoch, batches):
     data = module(scenes_root / "folders" / "train")
     data.trainer = trainer_at(epoch, batches)
+    data.setup()
     return data.state_dict()
+
+
+def place(state):
+    return {name: state[name] for name in ("epoch", "samples", "batches")}
 
 
 def test_goes_on_where_training_was(scenes_root: Path):
     state = state_at(scenes_root, 2, 4)
-    assert state == {"epoch": 2, "samples": 32, "batches": 16}
+    assert place(state) == {"epoch": 2, "samples": 32, "batches": 16}
     assert indices(scenes_root, state) == indices(scenes_root, epoch=2)[4:]
 
 
@@ -143,8 +148,9 @@ def test_there_and_back_again(scenes_root: Path):
     data = module(scenes_root / "folders" / "train", batch_size=4)
     data.load_state_dict(state_at(scenes_root, 0, 2))
     data.trainer = trainer_at(0, 3, world=2)  # one batch of 2 x 4 more
+    data.setup()
     state = data.state_dict()
-    assert state == {"epoch": 0, "samples": 24, "batches": 3}
+    assert place(state) == {"epoch": 0, "samples": 24, "batches": 3}
     first, last = indices(scenes_root)[:2], indices(scenes_root, state)
     parts = [indices(scenes_root, state_at(scenes_root, 0, 2), 2, rank, 4)[0] for rank in range(2)]
     both = [index for pair in zip(*parts, strict=True) for index in pair]
@@ -156,9 +162,38 @@ def test_another_batch_from_an_epochs_end_keeps_counting_epochs(scenes_root: Pat
     data.load_state_dict(state_at(scenes_root, 2, 0))
     data.trainer = trainer_at(2, 1)  # one batch of 16 after 12 of 8
     data.trainer.num_training_batches = 3
-    assert data.state_dict() == {"epoch": 2, "samples": 16, "batches": 13}
+    data.setup()
+    assert place(data.state_dict()) == {"epoch": 2, "samples": 16, "batches": 13}
 
 
 def test_a_place_between_two_batches(scenes_root: Path):
     with pytest.raises(ValueError, match=r"8 samples into epoch 0, which is no multiple of the batch of 16 x 1"):
         indices(scenes_root, {"epoch": 0, "samples": 8, "batches": 1}, batch_size=16)
+
+
+def test_a_collection_that_changed_is_told(scenes_root: Path, tmp_path: Path):
+    import shutil
+
+    shutil.copytree(scenes_root / "folders" / "train", tmp_path / "images")
+    state = state_at(scenes_root, 0, 3)
+    data = module(tmp_path / "images")
+    data.trainer = trainer_at(0, 0)
+    data.setup()
+    data.load_state_dict(state)
+    data.train_dataloader()  # the same names: nothing to tell
+    next((tmp_path / "images").rglob("*.jpg")).rename(tmp_path / "images" / "other.jpg")
+    changed = module(tmp_path / "images")
+    changed.trainer = trainer_at(0, 0)
+    changed.setup()
+    changed.load_state_dict(state)
+    with pytest.warns(UserWarning, match="holds other images than when the run was interrupted"):
+        changed.train_dataloader()
+
+
+def test_devices_that_see_other_images(scenes_root: Path):
+    data = module(scenes_root / "folders" / "train", batch_size=4)
+    data.trainer = trainer_at(0, 0, world=2)
+    data.trainer.strategy.broadcast = lambda mine: "another"
+    data.setup()
+    with pytest.raises(ValueError, match=r"rank 0 sees other images .* than the first: 48"):
+        data.train_dataloader()

@@ -6,7 +6,8 @@ from typing import Any
 
 from conmim_lightning.data.imagenet import imagenet_source
 from conmim_lightning.data.modules.pretrain import UncuratedDataModule
-from conmim_lightning.data.sources import Source, check_subset, per_class
+from conmim_lightning.data.sources import Source
+from conmim_lightning.data.subsets import check_subset, per_class
 
 
 class ImageNetDataModule(UncuratedDataModule):

@@ -7,17 +7,18 @@ from typing import Any, cast
 
 from lightning import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
-from torch.utils.data import DataLoader, Subset, default_collate
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader, default_collate
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.crop import RandomResizedCrop
-from conmim_lightning.data.datasets import LabelledDataset, Masking, PretrainDataset
+from conmim_lightning.data.datasets import Masking, PretrainDataset
 from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.lists import read_names
-from conmim_lightning.data.loaders import evaluation_loader, train_loader
+from conmim_lightning.data.loaders import train_loader
 from conmim_lightning.data.position import Position
 from conmim_lightning.data.probes import Probes, Role
 from conmim_lightning.data.sampler import SampleKey
@@ -42,13 +43,13 @@ class UncuratedDataModule(LightningDataModule):
         batch_size: images a step and device, >= 2 (BatchNorm).
         seed: of order, crops, perturbations and masks.
         exclude: list of images to leave out, such as ``inspect`` writes; null for none.
-        num_workers: loader processes; null takes one for each core that the process may use, at most 16.
+        num_workers: loader processes; null takes one for each usable core, at most 16.
         labelled_root: folder with ``train/<class>/`` and ``val/<class>/`` for the k-NN probe; null for none.
         class_map_root: folder in ADE20K's layout for the dense probe; null for none.
         num_map_classes: object classes of those class maps, which count from 1.
-        index_dir: where to keep what scans of the probes' folders found; null for nowhere.
+        index_dir: where to keep what scans of the probes found; null for nowhere.
         probe_batch_size: images a batch for the probes.
-        knn_images: at most this many reference and as many query images for the k-NN, evenly spaced; null for all.
+        knn_images: at most so many reference and query images each for the k-NN, evenly spaced; null for all.
         dense_images: likewise for the dense probe.
         keep_decoded: keep decoded training images in memory, once a loader process; for collections that fit there.
         prepare: makes the files where they are missing, once a machine; null where they exist already.
@@ -91,9 +92,8 @@ class UncuratedDataModule(LightningDataModule):
         at_least(2, batch_size=batch_size)  # for BatchNorm
         at_least(0, num_workers=num_workers)
         at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
-        local = [root] if "://" not in root else []
-        for folder in filter(None, (*local, labelled_root, class_map_root)) if prepare is None else ():
-            check_folder(folder)
+        for folder in (root, labelled_root, class_map_root) if prepare is None else ():
+            check_folder(folder if folder and "://" not in folder else ".")
         self.root = root
         self.make_source = source
         self.decoder = decoder
@@ -115,24 +115,28 @@ class UncuratedDataModule(LightningDataModule):
         self.keep_decoded = keep_decoded
         self._broken: list[str] = []
         self._resume_from = Position()
+        self._resumed_collection: str | None = None
         self.loaded_at = 0.0
 
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of a crop, (C, H, W), and of a mask, (h, w); reads no data."""
-        mask = self.masking(generator(0, 0, 0))
-        return (self.decoder.channels, self.crop.size, self.crop.size), tuple(mask.shape)
+        size = self.crop.size
+        return (self.decoder.channels, size, size), tuple(self.masking(generator(0, 0, 0)).shape)
 
     def prepare_data(self) -> None:
-        """Make the files, where the configuration says how."""
-        if self.prepare is not None:
+        """Make the files, where the configuration says how, and their index, once a machine."""
+        if self.prepare:
             self.prepare()
+        if not hasattr(self, "source"):
+            self.source = self.find_source()
 
     def setup(self, stage: str | None = None) -> None:
         """Find the files and decode a first one, so that unfit data ends the run at once."""
         world = self._world_size()
-        if not hasattr(self, "source"):  # the command looks before the trainer does
+        if not hasattr(self, "source"):  # neither the command nor prepare_data has looked for it in this process
             self.source = self.find_source()
+        if not self.probes.parts:
             self._find_probes()
         if len(self.source) < self.batch_size * world:
             raise ValueError(
@@ -148,19 +152,12 @@ class UncuratedDataModule(LightningDataModule):
         found = self.make_source(self.root)
         return found.without(self.excluded) if self.excluded else found
 
-    def squares(self, source: Source, numbers: Any, size: int) -> DataLoader[Any]:
-        """Central squares of some images as ``LabelledBatch``, in order, for encoders."""
-        dataset = Subset(LabelledDataset(source, decoder=self.decoder, size=size), numbers)
-        return evaluation_loader(
-            dataset, batch_size=self.probes.batch_size, num_workers=self.num_workers, rank=0, num_devices=1
-        )
-
     def summary(self) -> str:
         """What was found: count, formats, sizes, broken images."""
         return summarize(self.source, self.decoder)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note the time, and, while the batch is on the CPU, what could not be read."""
+        """Note the time, and what could not be read."""
         self.loaded_at = time.perf_counter()
         if isinstance(batch, PretrainBatch):
             self._broken += [line for lines in batch.broken if lines for line in lines.split("\n")]
@@ -168,16 +165,13 @@ class UncuratedDataModule(LightningDataModule):
 
     def take_broken(self) -> list[str]:
         """What could not be read since the last call: name, tab, reason."""
-        taken, self._broken = self._broken, []
+        self._broken, taken = [], self._broken
         return taken
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of ``PretrainBatch``, from where a resumed run stopped.
-
-        Raises:
-            ValueError: that place does not fall between two batches.
-        """
+        """Batches of ``PretrainBatch``, from where a resumed run stopped; ValueError if that is within a batch."""
         sampler = self._sampler()
+        self._check_collection()
         sampler.resume(self._resume_from.epoch, self._resume_from.samples_a_device(self.batch_size, self._world_size()))
         return train_loader(
             self.train_set,
@@ -187,23 +181,20 @@ class UncuratedDataModule(LightningDataModule):
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def state_dict(self) -> dict[str, int]:
-        """The place that training has reached, for Lightning's checkpoint.
-
-        What counts is what training has finished, not what the workers have prepared; in samples over all devices, so
-        that it holds for another number of devices too.
-        """
-        assert self.trainer is not None
+    def state_dict(self) -> dict[str, Any]:
+        """The place that training has finished, whatever the workers have prepared, for any number of devices."""
+        assert self.trainer
         finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
         return self._resume_from.after(
             finished,
             batch_over_devices=self.batch_size * self._world_size(),
             batches_an_epoch=int(self.trainer.num_training_batches),
-        )._asdict()
+        )._asdict() | {"collection": self.source.fingerprint()}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved place."""
-        self._resume_from = Position(**state_dict)
+        self._resume_from = Position(*(state_dict[name] for name in Position._fields))
+        self._resumed_collection = state_dict.get("collection")
 
     def probe_loaders(self) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
         """Probe ("knn" or "dense"), role of the batches, and the batches of this device."""
@@ -216,6 +207,19 @@ class UncuratedDataModule(LightningDataModule):
             whole = RandomResizedCrop(self.crop.size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
             dataset = self._pretrain_set(source, whole)
         return default_collate([dataset[SampleKey(0, index)] for index in range(min(count, len(dataset)))])
+
+    def _check_collection(self) -> None:
+        """Every device must see the same images; and a resumed run those of before, or it is told."""
+        mine = self.source.fingerprint()
+        if self.trainer and self._world_size() > 1 and self.trainer.strategy.broadcast(mine) != mine:
+            raise ValueError(
+                f"rank {self._rank()} sees other images from {self.root!r} than the first: {len(self.source)}"
+            )
+        if self._resumed_collection not in (None, mine):
+            rank_zero_warn(
+                f"{self.root!r} holds other images than when the run was interrupted, or in another order: what is "
+                f"left of epoch {self._resume_from.epoch} is not what would have come"
+            )
 
     def _find_probes(self) -> None:
         if self.labelled_root:
