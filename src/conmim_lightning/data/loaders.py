@@ -6,7 +6,7 @@ import torch
 from torch import get_num_threads, set_num_threads
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from conmim_lightning.data.sampler import EpochSampler
+from conmim_lightning.data.sampler import Resumable
 
 
 def one_thread(_: int) -> None:
@@ -16,7 +16,7 @@ def one_thread(_: int) -> None:
 
 
 def train_loader(
-    dataset: Dataset[Any], *, sampler: EpochSampler, batch_size: int, num_workers: int, pin_memory: bool
+    dataset: Dataset[Any], *, sampler: Resumable, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
     """Whole batches of the samples that the sampler names."""
     return DataLoader(

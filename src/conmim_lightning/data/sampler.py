@@ -1,7 +1,7 @@
 """The order of samples: the same for any number of devices, and resumable at any batch."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,24 +23,39 @@ class SampleKey(NamedTuple):
     index: int
 
 
-class Resumable(Protocol):
-    """A sampler that goes on where a run was stopped."""
+class Resumable(Sampler[SampleKey]):
+    """A sampler of one device that goes on where a run was stopped."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._resume_epoch, self._resume_from = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
-        ...
+        """Choose the epoch of the next iteration; Lightning calls this."""
+        self.epoch = epoch
 
     def resume(self, epoch: int, consumed: int) -> None:
-        """Go on within an epoch, of which this device has had ``consumed`` samples."""
-        ...
+        """Go on within an epoch.
+
+        Args:
+            epoch: to go on with.
+            consumed: samples of that epoch that this device has had.
+        """
+        self.epoch = epoch
+        self._resume_epoch, self._resume_from = epoch, consumed
+
+    @property
+    def start(self) -> int:
+        """Samples of the current epoch that this device has had."""
+        return self._resume_from if self.epoch == self._resume_epoch else 0
 
     def __len__(self) -> int:
         """Samples of this device in a whole epoch."""
-        ...
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this device's samples in the current epoch."""
-        ...
+        raise NotImplementedError
 
 
 class Shuffle:
@@ -93,7 +108,7 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return words ^ (words >> np.uint64(31))
 
 
-class EpochSampler(Sampler[SampleKey]):
+class EpochSampler(Resumable):
     """A new order each epoch; device r of R takes places r, r + R, r + 2R, ... of it.
 
     So a batch over all devices holds the same samples for any R at the same global batch. Of every epoch the last
@@ -108,26 +123,11 @@ class EpochSampler(Sampler[SampleKey]):
     """
 
     def __init__(self, num_samples: int, *, seed: int, rank: int = 0, num_devices: int = 1) -> None:
+        super().__init__()
         self.num_samples = num_samples
         self.seed = seed
         self.rank = rank
         self.num_devices = num_devices
-        self.epoch = 0
-        self._resume_epoch, self._resume_from = 0, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; Lightning calls this."""
-        self.epoch = epoch
-
-    def resume(self, epoch: int, consumed: int) -> None:
-        """Go on within an epoch.
-
-        Args:
-            epoch: to go on with.
-            consumed: samples of that epoch that this device has had.
-        """
-        self.epoch = epoch
-        self._resume_epoch, self._resume_from = epoch, consumed
 
     def __len__(self) -> int:
         """Samples of this device in a whole epoch."""
@@ -135,10 +135,8 @@ class EpochSampler(Sampler[SampleKey]):
 
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this device's samples in the current epoch."""
-        start = self._resume_from if self.epoch == self._resume_epoch else 0
-        return self._keys(
-            self.epoch, Shuffle(self.num_samples, stream_seed(self.seed, self.epoch, _ORDER_STREAM)), start
-        )
+        order = Shuffle(self.num_samples, stream_seed(self.seed, self.epoch, _ORDER_STREAM))
+        return self._keys(self.epoch, order, self.start)
 
     def _keys(self, epoch: int, order: Shuffle, start: int) -> Iterator[SampleKey]:
         for first in range(start, len(self), _CHUNK):

@@ -79,7 +79,7 @@ class GrowthBenchmark:
         dataset = PretrainDataset(
             source, decoder=data.decoder, crop=data.crop, perturbation=data.draw, masking=data.masking, seed=0
         )
-        sampler: Any = EpochSampler(size, seed=0)
+        sampler = EpochSampler(size, seed=0)
         loader = train_loader(dataset, sampler=sampler, batch_size=self.batch_size, num_workers=1, pin_memory=False)
         batches = iter(loader)
         next(batches)

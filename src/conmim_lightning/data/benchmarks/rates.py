@@ -133,7 +133,7 @@ class DataBenchmark:
 
     def _loader(self, source: Source, workers: int) -> dict[str, float]:
         """Rate of a whole loader, seconds to its first batch, and memory of its own of a process."""
-        sampler: Any = source.sampler(seed=0, rank=0, num_devices=1, batch_size=self.batch_size)
+        sampler = source.sampler(seed=0, rank=0, num_devices=1, batch_size=self.batch_size)
         loader = train_loader(
             self._dataset(source), sampler=sampler, batch_size=self.batch_size, num_workers=workers, pin_memory=False
         )

@@ -21,7 +21,7 @@ from conmim_lightning.data.lists import read_names
 from conmim_lightning.data.loaders import train_loader
 from conmim_lightning.data.position import Position
 from conmim_lightning.data.probes import Probes, Role
-from conmim_lightning.data.sampler import SampleKey
+from conmim_lightning.data.sampler import Resumable, SampleKey
 from conmim_lightning.data.sources import Source
 from conmim_lightning.data.summary import summarize
 from conmim_lightning.perturbation.draw import PerturbationDraw
@@ -238,7 +238,7 @@ class UncuratedDataModule(LightningDataModule):
             keep_decoded=keep_decoded,
         )
 
-    def _sampler(self) -> Any:
+    def _sampler(self) -> Resumable:
         return self.source.sampler(
             seed=self.seed, rank=self._rank(), num_devices=self._world_size(), batch_size=self.batch_size
         )
