@@ -33,7 +33,7 @@ class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint``, with its arguments, which saves between optimizer steps only, and at every stop.
 
     - A stop in the middle of an epoch (``max_time``, ``max_steps``, whatever sets ``should_stop``) is saved at once,
-      with the place in the epoch; the end of such an epoch does not count as one.
+      with the place in the epoch; Lightning's end of such an epoch comes after that and saves nothing more.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
       signal acts as without this class.
     - Between accumulated batches nothing is saved and nothing stops: the sum of gradients would be lost.
@@ -70,11 +70,6 @@ class RunCheckpoint(ModelCheckpoint):
         if stopped:
             name, step = signal.Signals(stopped).name, trainer.global_step
             raise StoppedError(f"{name} stopped the run after step {step}; go on with{self._how()}", 128 + stopped)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless the epoch was cut short."""
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save whatever has not been saved yet."""
