@@ -32,6 +32,8 @@ _KNOWN = (
     "benchmark",
     "inspect",
     "checkpoint",
+    "output",
+    "branch",
 )
 _PLAIN_GROUPS = {
     "schedule": (

@@ -1,0 +1,83 @@
+"""A backbone as a folder that plain timm opens.
+
+``timm.create_model("local-dir:/folder", pretrained=True, num_classes=0)``: without ``pretrained`` timm reads the
+configuration and makes random weights.
+"""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+ARCHITECTURES = {
+    "Beit": "beit_base_patch16_224",
+    "VisionTransformer": "vit_base_patch16_224",
+    "Eva": "vit_base_patch16_rope_224",
+}
+"""timm's name to build each family by; every argument that could differ is written beside it."""
+
+_PLAIN = (bool, int, float, str)
+
+
+def export_backbone(
+    backbone: nn.Module,
+    arguments: dict[str, Any],
+    folder: Path,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    card: str,
+) -> None:
+    """Write ``model.safetensors``, timm's ``config.json`` and ``README.md``.
+
+    Args:
+        backbone: timm model without classifier.
+        arguments: that it was made with.
+        folder: to make; must be empty if it exists.
+        mean: of the images that it expects, per channel, in units of the full range.
+        std: likewise.
+        card: text of the README.
+
+    Raises:
+        ValueError: the family is unknown, the folder is not empty, or timm would build another model.
+    """
+    family = type(backbone).__name__
+    if family not in ARCHITECTURES:
+        raise ValueError(f"{family} cannot be exported; known are {', '.join(ARCHITECTURES)}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"output {str(folder)!r} exists and is not an empty folder")
+    full = full_arguments(type(backbone), arguments)
+    model = timm.create_model(ARCHITECTURES[family], pretrained=False, **full)
+    missing, unexpected = model.load_state_dict(backbone.state_dict(), strict=False)
+    if missing or unexpected:
+        raise ValueError(f"timm builds another {family}: it lacks {unexpected[:3]} and has {missing[:3]} besides")
+    _check_equal(backbone, model, full)
+    size = (full["in_chans"], full["img_size"], full["img_size"])
+    data = {"input_size": size, "mean": tuple(mean), "std": tuple(std), "interpolation": "bicubic", "crop_pct": 1.0}
+    cast(Any, model).pretrained_cfg |= data
+    folder.mkdir(parents=True, exist_ok=True)
+    save_for_hf(model, str(folder), model_args=full, safe_serialization=True)
+    (folder / "README.md").write_text(card)
+
+
+def full_arguments(family: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with every default that can be written down: timm's names of architectures have other defaults."""
+    parameters = inspect.signature(family).parameters.values()
+    defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN)}
+    return defaults | {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
+
+
+@torch.no_grad()
+def _check_equal(one: Any, other: Any, full: dict[str, Any]) -> None:
+    """Weights that fit are not enough: heads, rotations and activations have none."""
+    images = torch.randn(
+        2, full["in_chans"], full["img_size"], full["img_size"], generator=torch.Generator().manual_seed(0)
+    )
+    mine, theirs = (model.eval().cpu().forward_features(images) for model in (one, other))
+    if not torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5):
+        raise ValueError(f"timm builds a model from these arguments whose tokens differ: {full}")
