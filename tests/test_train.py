@@ -164,6 +164,20 @@ def test_a_stopped_run_leaves_what_it_needs(straight, tmp_path, monkeypatch, bat
     assert same(weights(tmp_path / "second"), wanted)
 
 
+@pytest.mark.parametrize("stops", [(6, 12), (5, 6, 12, 13), (12, 17)])
+def test_stopped_and_resumed_again_and_again(straight, tmp_path, monkeypatch, stops):
+    """At the ends of epochs, before and after them, with checkpoints by steps; bit for bit."""
+    wanted, make = straight
+    by_steps = ["callbacks.checkpoint.every_n_epochs=null", "+callbacks.checkpoint.every_n_train_steps=3"]
+    resume = "null"
+    for number, batches in enumerate(stops):
+        run_with(make(tmp_path / str(number), *by_steps, f"resume={resume}"), monkeypatch, StopOnly(batches))
+        resume = str(tmp_path / str(number) / "checkpoints" / "last.ckpt")
+        assert torch.load(resume, weights_only=False)["global_step"] == batches
+    run(make(tmp_path / "last", f"resume={resume}"))
+    assert same(weights(tmp_path / "last"), wanted)
+
+
 def test_a_stop_waits_for_the_accumulated_batches(straight, tmp_path, monkeypatch):
     _, make = straight
     run(make(tmp_path / "whole", "schedule.accumulate=2"))

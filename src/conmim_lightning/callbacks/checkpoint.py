@@ -36,6 +36,8 @@ class RunCheckpoint(ModelCheckpoint):
       with the place in the epoch; Lightning's end of such an epoch comes after that and saves nothing more.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
       signal acts as without this class.
+    - What is due at the last batch of an epoch is saved at the epoch's end: Lightning miscounts epochs after two
+      resumes from last batches.
     - Between accumulated batches nothing is saved and nothing stops: the sum of gradients would be lost.
     - The end of training is always saved.
     - ``last.ckpt`` leads to a whole checkpoint at any moment.
@@ -44,13 +46,14 @@ class RunCheckpoint(ModelCheckpoint):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signal: int | None = None
-        self._stop_held = False
+        self._stop_held = self._due = False
+        self._stopped = 0
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen for signals."""
         super().on_train_start(trainer, pl_module)
-        self._signal, self._stop_held = None, False
+        self._signal, self._stop_held, self._due, self._stopped = None, False, False, 0
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
@@ -63,13 +66,24 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = False
             return
         trainer.should_stop |= self._stop_held
+        self._stopped = self._stopped_by(trainer, batch_idx)
+        stopping = self._stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            every = self._every_n_train_steps
+            self._due = bool(stopping) or (every > 0 and trainer.global_step % every == 0)
+            return
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        stopped = self._stopped_by(trainer, batch_idx)
-        if stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step:
+        if stopping:
             self._save_now(trainer)
-        if stopped:
-            name, step = signal.Signals(stopped).name, trainer.global_step
-            raise StoppedError(f"{name} stopped the run after step {step}; go on with{self._how()}", 128 + stopped)
+        self._raise_if_stopped(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what was due at the epoch's last batch, too."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._due:
+            self._save_now(trainer)
+        self._due = False
+        self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save whatever has not been saved yet."""
@@ -124,6 +138,13 @@ class RunCheckpoint(ModelCheckpoint):
             return 0
         any_got_one = trainer.strategy.reduce_boolean_decision(bool(mine), all=False)
         return (mine or int(signal.SIGTERM)) if any_got_one else 0
+
+    def _raise_if_stopped(self, trainer: Trainer) -> None:
+        if self._stopped:
+            name, step = signal.Signals(self._stopped).name, trainer.global_step
+            raise StoppedError(
+                f"{name} stopped the run after step {step}; go on with{self._how()}", 128 + self._stopped
+            )
 
     def _save_now(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):
