@@ -164,7 +164,7 @@ def test_a_stopped_run_leaves_what_it_needs(straight, tmp_path, monkeypatch, bat
     assert same(weights(tmp_path / "second"), wanted)
 
 
-@pytest.mark.parametrize("stops", [(6, 12), (5, 6, 12, 13), (12, 17)])
+@pytest.mark.parametrize("stops", [(6, 12), (5, 6, 12, 13), (4, 6, 8, 12), (12, 17)])
 def test_stopped_and_resumed_again_and_again(straight, tmp_path, monkeypatch, stops):
     """At the ends of epochs, before and after them, with checkpoints by steps; bit for bit."""
     wanted, make = straight

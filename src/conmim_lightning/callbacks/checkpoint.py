@@ -68,7 +68,7 @@ class RunCheckpoint(ModelCheckpoint):
         trainer.should_stop |= self._stop_held
         self._stopped = self._stopped_by(trainer, batch_idx)
         stopping = self._stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches:
             every = self._every_n_train_steps
             self._due = bool(stopping) or (every > 0 and trainer.global_step % every == 0)
             return
