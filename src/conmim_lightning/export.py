@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from conmim_lightning.config import CONF_DIR, check, register_resolvers
 from conmim_lightning.messages import quiet_libraries, told_plainly
-from conmim_lightning.train import read_checkpoint
+from conmim_lightning.train import restored_task
 
 _BRANCHES = ("teacher", "student")
 
@@ -27,19 +27,12 @@ def run(cfg: DictConfig) -> Path:
     plain = check(cfg)
     if plain["branch"] not in _BRANCHES:
         raise ValueError(f"branch must be one of {list(_BRANCHES)}, got {plain['branch']!r}")
-    from hydra.utils import instantiate
-
     from conmim_lightning.weights.timm_folder import export_backbone
 
     quiet_libraries()
-    checkpoint = read_checkpoint(plain["checkpoint"])
-    record = checkpoint.get("run")
-    if record is None:
-        raise ValueError(f"{plain['checkpoint']!r} does not say what model it holds: it has no record of its run")
+    task, checkpoint = restored_task(plain["checkpoint"])
+    record = checkpoint["run"]
     config = record["config"]
-    task = instantiate(config["task"])
-    task.on_load_checkpoint(checkpoint)
-    task.load_state_dict(checkpoint["state_dict"])
     encoder = task.model.teacher_encoder if plain["branch"] == "teacher" else task.model.student.encoder
     arguments = {name: value for name, value in config["backbone"].items() if name != "_target_"}
     folder = Path(plain["output"])

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from conmim_lightning.config import CONF_DIR, check, register_resolvers
 from conmim_lightning.messages import quiet_libraries, told_plainly
-from conmim_lightning.train import read_checkpoint
+from conmim_lightning.train import restored_task
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -52,17 +52,9 @@ class _Encoder:
     """
 
     def __init__(self, path: str) -> None:
-        from hydra.utils import instantiate
-
-        checkpoint = read_checkpoint(path)
-        config = checkpoint.get("run", {}).get("config")
-        if config is None:
-            raise ValueError(f"{path!r} does not say what model it holds: it has no record of its run")
-        self.task: Any = instantiate(config["task"])
-        self.task.on_load_checkpoint(checkpoint)
-        self.task.load_state_dict(checkpoint["state_dict"])
+        self.task, checkpoint = restored_task(path)
         self.task.eval()
-        self.size = config["data"]["crop"]["size"]
+        self.size = checkpoint["run"]["config"]["data"]["crop"]["size"]
 
     def features(self, data: Any, source: Any, numbers: Any) -> tuple[Any, Any]:
         """(M, D) float32 of unit length, mean patch tokens of the images' central squares; and (M,) whose they are."""

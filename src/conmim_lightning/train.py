@@ -89,6 +89,23 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return found
 
 
+def restored_task(path: str) -> tuple[Any, dict[str, Any]]:
+    """The task of a checkpoint with its weights, as its own record describes it; and the checkpoint.
+
+    Raises:
+        ValueError: the file is no checkpoint of this project, or has no record of its run.
+    """
+    from hydra.utils import instantiate
+
+    checkpoint = read_checkpoint(path)
+    if "run" not in checkpoint:
+        raise ValueError(f"{path!r} does not say what model it holds: it has no record of its run")
+    task = instantiate(checkpoint["run"]["config"]["task"])
+    task.on_load_checkpoint(checkpoint)
+    task.load_state_dict(checkpoint["state_dict"])
+    return task, checkpoint
+
+
 def _check_backbone(checkpoint: dict[str, Any], plain: dict[str, Any]) -> None:
     """Refuse weights of a backbone that differs in what shapes do not show, such as the number of heads.
 

@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from conmim_lightning.data.crop import centre_box
+from conmim_lightning.data.datasets import central_square
 from conmim_lightning.data.decode import Decoder
-from conmim_lightning.data.files import BrokenImageError
-from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source
 
 _BETWEEN = 4  # pixels
@@ -41,8 +39,5 @@ def contact_sheet(
 
 def _square(source: Source, decoder: Decoder, number: int, side: int) -> NDArray[np.uint8]:
     """(side, side, 1 or 3)."""
-    try:
-        picture = decoder.open(source.read(SampleKey(0, number), decoder.max_bytes))
-        return picture.region(centre_box(picture.width, picture.height), side).permute(1, 2, 0).numpy()[..., :3]
-    except BrokenImageError:
-        return np.full((side, side, 1), _GREY, np.uint8)
+    square = central_square(source, number, side, decoder)
+    return np.full((side, side, 1), _GREY, np.uint8) if square is None else square.permute(1, 2, 0).numpy()[..., :3]

@@ -123,7 +123,7 @@ class LabelledDataset(Dataset[LabelledBatch | None]):
 
     def __getitem__(self, index: int) -> LabelledBatch | None:
         """One sample; None where the image cannot be read, for whoever evaluates to count."""
-        image = _evaluation_image(self.source, index, self.size, self.decoder)
+        image = central_square(self.source, index, self.size, self.decoder)
         if image is None:
             return None
         label = self.source.label(index) if self.source.classes else -1
@@ -150,7 +150,7 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
 
     def __getitem__(self, index: int) -> SegmentationBatch | None:
         """One sample; None where the image or its class map cannot be read, for whoever evaluates to count."""
-        image = _evaluation_image(self.source.images, index, self.size, self.decoder)
+        image = central_square(self.source.images, index, self.size, self.decoder)
         class_map = self._class_map(index)
         if image is None or class_map is None:
             return None
@@ -176,7 +176,8 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
         return torch.from_numpy(np.array(class_map, np.uint8))
 
 
-def _evaluation_image(source: Source, index: int, size: int, decoder: Decoder) -> Tensor | None:
+def central_square(source: Source, index: int, size: int, decoder: Decoder) -> Tensor | None:
+    """An image's largest central square, (C, size, size) uint8; None where the image cannot be read."""
     try:
         picture = decoder.open(source.read(SampleKey(0, index), decoder.max_bytes))
         return picture.region(centre_box(picture.width, picture.height), size)

@@ -121,8 +121,7 @@ class UncuratedDataModule(LightningDataModule):
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of a crop, (C, H, W), and of a mask, (h, w); reads no data."""
-        size = self.crop.size
-        return (self.decoder.channels, size, size), tuple(self.masking(generator(0, 0, 0)).shape)
+        return (self.decoder.channels, *2 * [self.crop.size]), tuple(self.masking(generator(0, 0, 0)).shape)
 
     def prepare_data(self) -> None:
         """Make the files, where the configuration says how, and their index, once a machine."""
@@ -145,6 +144,7 @@ class UncuratedDataModule(LightningDataModule):
             )
         self.train_set = self._pretrain_set(self.source, self.crop, keep_decoded=self.keep_decoded)
         self._sampler()  # which tells a stream how many devices there are
+        self.collection = self.source.fingerprint()
         self.train_set[SampleKey(0, 0)]
 
     def find_source(self) -> Source:
@@ -189,7 +189,7 @@ class UncuratedDataModule(LightningDataModule):
             finished,
             batch_over_devices=self.batch_size * self._world_size(),
             batches_an_epoch=int(self.trainer.num_training_batches),
-        )._asdict() | {"collection": self.source.fingerprint()}
+        )._asdict() | {"collection": self.collection}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved place."""
@@ -210,7 +210,7 @@ class UncuratedDataModule(LightningDataModule):
 
     def _check_collection(self) -> None:
         """Every device must see the same images; and a resumed run those of before, or it is told."""
-        mine = self.source.fingerprint()
+        mine = self.collection
         if self.trainer and self._world_size() > 1 and self.trainer.strategy.broadcast(mine) != mine:
             raise ValueError(
                 f"rank {self._rank()} sees other images from {self.root!r} than the first: {len(self.source)}"
