@@ -11,11 +11,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from timm.models.beit import Beit
 
-from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.config import CONF_DIR
 from conmim_lightning.data.scene_files import write_scenes
 from conmim_lightning.messages import EXPECTED_WARNINGS
 from conmim_lightning.models.conmim import ConMIM
 from conmim_lightning.models.projector import Projector
+from conmim_lightning.resolvers import register_resolvers
 
 GOLDEN = Path(__file__).parent / "data"
 
@@ -79,6 +80,29 @@ def tiny_overrides(scenes_root: Path) -> list[str]:
         "task.model.projector.hidden_dim=16",
         "task.model.projector.out_dim=8",
         "callbacks.report.num_images=2",
+        "trainer.precision=32-true",
+    ]
+
+
+def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
+    """Overrides that make any experiment with labels small: made data, a narrow model, drawn weights, no workers."""
+    return [
+        "data=labelled_scenes",
+        f"data.prepare.root={scenes_root}",
+        f"data.root={scenes_root}/folders",
+        "data.allow_missing_classes=true",
+        "data.prepare.train=48",
+        "data.prepare.val=24",
+        "data.prepare.size=64",
+        "data.prepare.seed=3",
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "backbone.img_size=32",
+        "backbone.patch_size=8",
+        "backbone.embed_dim=16",
+        f"backbone.depth={depth}",
+        "backbone.num_heads=2",
+        "backbone.weights=null",
         "trainer.precision=32-true",
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "conmim_lightning"
-DOORS = ("train", "benchmark", "inspect", "export")
+DOORS = ("train", "benchmark", "inspect", "export", "evaluate", "sweep_table")
 EVERYWHERE = {"__future__", "numpy", "PIL", "tqdm"}
 
 ALLOWED = {
@@ -15,6 +15,7 @@ ALLOWED = {
         "weights",
         "tqdm",
         "config",
+        "resolvers",
         "messages",
         "record",
         "randomness",
@@ -24,7 +25,8 @@ ALLOWED = {
         "lightning",
         "torch",
     },
-    "config": {"hydra", "omegaconf", "torch"},
+    "config": {"hydra", "omegaconf"},
+    "resolvers": {"omegaconf", "torch"},
     "messages": {"hydra"},
     "record": set(),
     "callbacks": {"metrics", "batches", "optim", "lightning", "torch", "torchmetrics", "matplotlib", "yaml"},
@@ -32,6 +34,7 @@ ALLOWED = {
         "models",
         "losses",
         "metrics",
+        "probes",
         "optim",
         "batches",
         "randomness",
@@ -41,8 +44,9 @@ ALLOWED = {
         "torchmetrics",
         "timm",
     },
+    "probes": {"metrics", "models", "optim", "torch"},
     "models": {"weights", "torch", "timm", "torchvision"},
-    "weights": {"torch", "timm"},
+    "weights": {"torch", "timm", "safetensors", "scipy"},
     "data": {
         "masking",
         "perturbation",

@@ -5,7 +5,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from conmim_lightning.benchmark import measure
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
+from conmim_lightning.resolvers import register_resolvers
 
 
 def test_the_step_is_timed(tiny, tmp_path):

@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
+from conftest import tiny_labelled
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from conmim_lightning.config import CONF_DIR, ConfigError, check, precision, without_credential
+from conmim_lightning.config import CONF_DIR, ConfigError, check
+from conmim_lightning.resolvers import precision, without_credential
 from conmim_lightning.train import run
 
 EXPERIMENTS = sorted(path.stem for path in (Path(CONF_DIR) / "experiment").glob("*.yaml"))
@@ -12,18 +15,74 @@ OPTIONS = {
     group: sorted(path.stem for path in (Path(CONF_DIR) / group).glob("*.yaml"))
     for group in ("masking", "perturbation", "backbone", "logger", "trainer", "debug")
 }
+OPTIONS["backbone"] = [name for name in OPTIONS["backbone"] if not name.endswith("_classifier") and name != "timm"]
+
+
+PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith("_pretrain")]
+DOWNSTREAM = sorted(set(EXPERIMENTS) - set(PRETRAINING))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_passes_the_check(composed, experiment):
-    plain = check(composed(f"experiment={experiment}", "data.root=."))
-    assert plain["task"]["temperature"] == 0.1
+def test_every_experiment_composes_and_passes_the_check(composed, scenes_root, experiment):
+    scratch = [] if experiment in PRETRAINING or experiment.endswith("_from_scratch") else ["backbone.weights=x"]
+    plain = check(composed(f"experiment={experiment}", f"data.root={scenes_root}/folders", *scratch))
+    assert ("temperature" in plain["task"]) == (experiment in PRETRAINING)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_takes_two_steps_on_made_data(composed, tiny, experiment):
+@pytest.mark.parametrize("experiment", PRETRAINING)
+def test_every_pretraining_takes_two_steps_on_made_data(composed, tiny, experiment):
     trainer = run(composed(f"experiment={experiment}", *tiny, "debug=two_steps"))
     assert trainer.global_step == 2
+
+
+@pytest.mark.parametrize("experiment", DOWNSTREAM)
+def test_every_other_experiment_runs_on_made_data(composed, scenes_root, tmp_path, experiment):
+    few = ["task.probes.knn.num_neighbors=[1,5]"] if "knn" in experiment or "frozen" in experiment else []
+    trainer = run(composed(f"experiment={experiment}", *tiny_labelled(scenes_root), *few, "debug=two_steps"))
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert any(name.startswith("test/") and name.endswith("top1") for name in figures)
+    assert trainer.global_step == (0 if few else 2)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "run" / "confusion.png").is_file()
+
+
+@pytest.mark.parametrize("experiment", [name for name in DOWNSTREAM if name.endswith("_from_scratch")])
+def test_twins_differ_in_the_weights_alone(composed, scenes_root, experiment):
+    twins = [
+        check(composed(f"experiment={name}", f"data.root={scenes_root}/folders", f"backbone.weights={weights}"))
+        for name, weights in ((experiment, "null"), (experiment.removesuffix("_from_scratch"), "x"))
+    ]
+    for plain in twins:
+        plain["backbone"]["weights"] = plain["task"]["model"]["weights"] = None
+    assert twins[0] == twins[1]
+
+
+def test_weights_must_be_named(composed, scenes_root):
+    with pytest.raises(ConfigError, match=r"backbone.weights: missing"):
+        check(composed("experiment=vit_b_finetune", f"data.root={scenes_root}/folders"))
+
+
+def test_recipe_of_fine_tuning_is_the_published_one(composed, scenes_root):
+    plain = check(composed("experiment=vit_b_finetune_from_scratch", f"data.root={scenes_root}/folders"))
+    assert plain["optimizer"]["lr"] == 4e-3
+    assert plain["optimizer"]["betas"] == [0.9, 0.999]
+    assert plain["optimizer"]["weight_decay"] == 0.05
+    assert {key: plain["schedule"][key] for key in ("epochs", "warmup_epochs", "min_lr", "clip_norm")} == {
+        "epochs": 100, "warmup_epochs": 20, "min_lr": 1e-6, "clip_norm": None,
+    }  # fmt: skip
+    task = plain["task"]
+    assert (task["layer_decay"], task["label_smoothing"]) == (0.65, 0.1)
+    assert (task["mixup"]["mixup_alpha"], task["mixup"]["cutmix_alpha"]) == (0.8, 1.0)
+    assert (task["erasing"]["probability"], task["erasing"]["mode"]) == (0.25, "pixel")
+    assert plain["data"]["train_transform"]["auto_augment"] == "rand-m9-mstd0.5-inc1"
+    assert (plain["data"]["evaluation_transform"]["resize"], plain["data"]["evaluation_transform"]["size"]) == (
+        256,
+        224,
+    )
+    assert (plain["backbone"]["drop_path_rate"], plain["backbone"]["head_scale"]) == (0.1, 0.001)
+    assert (plain["backbone"]["use_rel_pos_bias"], plain["backbone"]["use_shared_rel_pos_bias"]) == (True, False)
+    large = check(composed("experiment=vit_b_finetune_384_from_scratch", f"data.root={scenes_root}/folders"))
+    assert (large["data"]["evaluation_transform"]["resize"], large["backbone"]["img_size"]) == (384, 384)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -10,8 +10,9 @@ import torch
 from conftest import tiny_overrides
 from hydra import compose, initialize_config_dir
 
-from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.config import CONF_DIR
 from conmim_lightning.export import run
+from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.train import run as train
 
 PLAIN = """

@@ -5,11 +5,12 @@ import torch
 from conftest import conmim
 from hydra import compose, initialize_config_dir
 
-from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.config import CONF_DIR
 from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
 from conmim_lightning.perturbation.apply import perturb
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.randomness import generator
+from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.train import run
 
 pytestmark = pytest.mark.gpu

@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from conmim_lightning.config import CONF_DIR, register_resolvers
+from conmim_lightning.config import CONF_DIR
 from conmim_lightning.data.lists import read_names
 from conmim_lightning.inspect import run
+from conmim_lightning.resolvers import register_resolvers
 
 
 @pytest.fixture(scope="module")

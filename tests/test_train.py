@@ -12,6 +12,7 @@ import lightning
 import pytest
 import torch
 from lightning import Callback
+from stopping import StopOnly, run_with
 
 from conmim_lightning.callbacks.checkpoint import RunCheckpoint, StoppedError
 from conmim_lightning.train import run
@@ -49,7 +50,8 @@ def straight(tmp_path_factory, scenes_root):
     from conftest import tiny_overrides
     from hydra import compose, initialize_config_dir
 
-    from conmim_lightning.config import CONF_DIR, register_resolvers
+    from conmim_lightning.config import CONF_DIR
+    from conmim_lightning.resolvers import register_resolvers
 
     register_resolvers()
 
@@ -127,31 +129,6 @@ def test_drop_path_is_at_work(straight, tmp_path):
     wanted, make = straight
     run(make(tmp_path, "backbone.drop_path_rate=0.5"))
     assert not same(weights(tmp_path), wanted)
-
-
-class StopOnly(Callback):
-    """Asks for a stop after a batch; what is saved then is the run's own business."""
-
-    def __init__(self, batches: int, by: signal.Signals | None = None) -> None:
-        self.batches, self.by = batches, by
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.fit_loop.epoch_loop.total_batch_idx + 1 == self.batches:
-            if self.by is None:
-                trainer.should_stop = True
-            else:
-                signal.raise_signal(self.by)
-
-
-def run_with(cfg, monkeypatch: pytest.MonkeyPatch, callback: Callback):
-    original = lightning.Trainer.__init__
-
-    def with_callback(self, *args, callbacks=(), **kwargs):
-        original(self, *args, callbacks=[callback, *callbacks], **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lightning.Trainer, "__init__", with_callback)
-        return run(cfg)
 
 
 @pytest.mark.parametrize("batches", [1, 4, 6, 8, 17])

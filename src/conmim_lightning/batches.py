@@ -53,11 +53,13 @@ class LabelledBatch(NamedTuple):
         image: (B, C, H, W) uint8.
         label: (B,) int64, 0-based class; -1 where there is none.
         index: (B,) int64, number of the sample in its source.
+        broken: B texts, empty where all went well; else lines of name, tab, reason.
     """
 
     image: Tensor
     label: Tensor
     index: Tensor
+    broken: Sequence[str] = ""
 
 
 class SegmentationBatch(NamedTuple):

@@ -21,8 +21,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.resolvers import register_resolvers
 
 
 def measure(plain: dict[str, Any], precision: str, compiled: bool) -> dict[str, float]:

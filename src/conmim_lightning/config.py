@@ -1,9 +1,8 @@
 """Composition of configurations and their check before anything slow starts."""
 
 import inspect
-import netrc
-import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] /
 _KNOWN = (
     "seed",
     "resume",
+    "stages",
     "data",
     "masking",
     "perturbation",
@@ -34,6 +34,10 @@ _KNOWN = (
     "checkpoint",
     "output",
     "branch",
+    "head",
+    "images",
+    "predictions",
+    "all_scores",
 )
 _PLAIN_GROUPS = {
     "schedule": (
@@ -74,44 +78,6 @@ class ConfigError(ValueError):
     """Faults of a configuration, all of them, a line each."""
 
 
-def divide(whole: int, part: int, what: str) -> int:
-    """``whole / part`` for configurations; ValueError where it does not divide."""
-    if part < 1 or whole % part:
-        raise ValueError(f"{what}: {whole} is not divisible by {part}")
-    return whole // part
-
-
-def precision(accelerator: str = "auto") -> str:
-    """bf16-mixed where the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), else 32-true.
-
-    Args:
-        accelerator: Lightning's name of the device, such as "auto", "gpu" or "cpu".
-    """
-    import torch
-
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16-mixed" if native() else "32-true"
-
-
-def without_credential(variable: str, host: str) -> bool:
-    """Whether neither the environment variable is set nor the netrc file knows the host."""
-    if os.environ.get(variable):
-        return False
-    try:
-        return netrc.netrc().authenticators(host) is None
-    except (OSError, netrc.NetrcParseError):
-        return True
-
-
-def register_resolvers() -> None:
-    """Make ``divide``, ``precision``, ``without_credential`` and ``process`` (number of this process) known."""
-    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
-    for resolver in (divide, precision, without_credential):
-        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-
-
 def check(cfg: DictConfig) -> dict[str, Any]:
     """Check a composed configuration against the signatures of what it names.
 
@@ -126,7 +92,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     for group, keys in _PLAIN_GROUPS.items():
         unknown = [key for key in cfg.get(group) or () if key not in keys]
         faults += [f"{group}.{key}: unknown; {group} has {', '.join(keys)}" for key in unknown]
-    faults += [*_unresolved(cfg, ""), *_out_of_range(cfg)]
+    faults += [*_once(_unresolved(cfg, "")), *_out_of_range(cfg)]
     written = OmegaConf.to_container(cfg, resolve=False)  # a reference to another group stays one: checked there
     assert isinstance(written, dict)
     faults += _untargeted(written)
@@ -142,7 +108,8 @@ def check(cfg: DictConfig) -> dict[str, Any]:
 def _untargeted(written: dict[Any, Any]) -> Iterator[str]:
     """Groups, callbacks and loggers that do not say what they are."""
     for group in _TARGET_GROUPS:
-        if group in written and not _names_target(written[group]):
+        changes_only = group == "data" and "task" not in written  # evaluate: to be merged with a run's own
+        if group in written and not changes_only and not _names_target(written[group]):
             yield f"{group}._target_: missing; choose one of the group, {group}=..."
     for group in ("callbacks", "logger"):
         for name, node in (written.get(group) or {}).items():
@@ -174,10 +141,26 @@ def _unresolved(node: Any, name: str) -> Iterator[str]:
         try:
             value = node[key]
         except (OmegaConfBaseException, ValueError) as error:
-            yield f"{where}: {str(error).splitlines()[0]}"
+            yield f"{where}: {_told(error, node._get_root())}"
             continue
         if OmegaConf.is_config(value):
             yield from _unresolved(value, where)
+
+
+def _told(error: Exception, cfg: Any) -> str:
+    """The first line without OmegaConf's own words; where another group lacks what is asked of it, what that means."""
+    first = str(error).splitlines()[0].removeprefix("ValueError raised while resolving interpolation: ")
+    missing = re.fullmatch(r"Interpolation key '((\w+)[^']*)' not found", first)
+    if missing is None or missing[2] not in _TARGET_GROUPS:
+        return first
+    lacking = f"{missing[1]}, which the chosen {missing[2]} lacks" if missing[2] in cfg else f"a {missing[2]}"
+    return f"needs {lacking}; choose groups that are made for one another"
+
+
+def _once(faults: Iterable[str]) -> list[str]:
+    """Each fault at the first place that has it."""
+    seen: set[str] = set()
+    return [fault for fault in faults if (what := fault.partition(": ")[2]) not in seen and not seen.add(what)]
 
 
 def _targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """Take weights elsewhere: ``python -m conmim_lightning.export checkpoint=runs/.../last.ckpt output=my-vit``.
 
-Writes the teacher's encoder (or the student's) as a folder for plain timm, without anything of this project:
+Writes the teacher's encoder (or the student's), or a fine-tuned model with its classifier or without, as a folder for
+plain timm, without anything of this project:
 
     timm.create_model("local-dir:my-vit", pretrained=True, num_classes=0)
 """
@@ -11,11 +12,10 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.train import restored_task
-
-_BRANCHES = ("teacher", "student")
 
 
 def run(cfg: DictConfig) -> Path:
@@ -25,37 +25,55 @@ def run(cfg: DictConfig) -> Path:
         ValueError: the checkpoint cannot be used, or the output is not an empty folder.
     """
     plain = check(cfg)
-    if plain["branch"] not in _BRANCHES:
-        raise ValueError(f"branch must be one of {list(_BRANCHES)}, got {plain['branch']!r}")
+    from conmim_lightning.weights.read import BRANCHES
     from conmim_lightning.weights.timm_folder import export_backbone
+
+    if plain["branch"] not in BRANCHES:
+        raise ValueError(f"branch must be one of {list(BRANCHES)}, got {plain['branch']!r}")
+    if plain["head"] not in (True, False, None):
+        raise ValueError(f"head must be true, false or null, got {plain['head']!r}")
 
     quiet_libraries()
     task, checkpoint = restored_task(plain["checkpoint"])
     record = checkpoint["run"]
     config = record["config"]
-    encoder = task.model.teacher_encoder if plain["branch"] == "teacher" else task.model.student.encoder
-    arguments = {name: value for name, value in config["backbone"].items() if name != "_target_"}
+    backbone = task.backbone(plain["branch"])
+    classes = checkpoint.get("classes") if backbone.num_classes else None
+    if plain["head"] and not classes:
+        raise ValueError(f"checkpoint {plain['checkpoint']!r} has no classifier to export; leave head=true out")
     folder = Path(plain["output"])
-    card = _card(record, checkpoint["global_step"], plain["branch"])
     export_backbone(
-        encoder.backbone, arguments, folder, mean=config["data"]["mean"], std=config["data"]["std"], card=card
+        backbone,
+        config["backbone"],
+        folder,
+        mean=config["data"]["mean"],
+        std=config["data"]["std"],
+        crop_pct=_crop_pct(config["data"]),
+        card=_card(record, checkpoint["global_step"], plain["branch"], classes if plain["head"] is not False else None),
+        classes=classes,
+        head=plain["head"] is not False,
     )
     return folder
 
 
-def _card(record: dict[str, Any], step: int, branch: str) -> str:
+def _card(record: dict[str, Any], step: int, branch: str, classes: list[str] | None) -> str:
     """What the folder holds and where it comes from."""
     backbone = record["config"]["backbone"]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    return f"""# ConMIM encoder
+    what = (
+        f"The {branch}'s encoder"
+        if "masking" in record["config"]
+        else f"A model trained with labels (started from {backbone.get('weights') or 'drawn weights'})"
+    )
+    return f"""# ConMIM vision Transformer
 
-The {branch}'s encoder after {step} optimizer steps of masked image modeling with denoising contrast
-([ConMIM](https://arxiv.org/abs/2205.09616)), written by conmim-lightning. It has no classifier.
+{what} after {step} optimizer steps, written by conmim-lightning, an implementation of masked image modeling with
+denoising contrast ([ConMIM](https://arxiv.org/abs/2205.09616)). {_told_classes(classes)}
 
 ```python
 import timm
 model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True, num_classes=0)
-tokens = model.forward_features(images)  # (B, prefix + patches, {backbone.get("embed_dim")}), after the final norm
+tokens = model.forward_features(images)  # (B, prefix + patches, {backbone.get("embed_dim")})
 ```
 
 Images of {backbone.get("img_size")} pixels, normalised with the mean and std that `config.json` names. The weights were
@@ -65,6 +83,19 @@ trained on images only; their use is subject to the terms of those images.
 - commit: {record["git"]}
 - {versions}
 """
+
+
+def _crop_pct(data: dict[str, Any]) -> float:
+    """Share of the shorter side that evaluation keeps."""
+    transform = data.get("evaluation_transform", {})
+    return transform["size"] / transform["resize"] if transform.get("resize") else 1.0
+
+
+def _told_classes(classes: list[str] | None) -> str:
+    if not classes:
+        return "It has no classifier."
+    shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    return f"Its classifier knows {len(classes)} classes (leave out `num_classes=0` to have it): {shown}."
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="export")

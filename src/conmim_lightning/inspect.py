@@ -10,8 +10,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.train import restored_task
 
 

@@ -4,6 +4,11 @@ So crops, flips, masks and perturbations depend neither on the number of workers
 where a run was resumed.
 """
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 
 _WORD = (1 << 64) - 1
@@ -28,3 +33,21 @@ def stream_seed(*words: int) -> int:
 def generator(seed: int, epoch: int, index: int) -> torch.Generator:
     """CPU generator from which all random choices about sample ``index`` in ``epoch`` are drawn, in a fixed order."""
     return torch.Generator().manual_seed(stream_seed(seed, epoch, index) >> 1)
+
+
+@contextmanager
+def seeded_globally(*words: int) -> Iterator[None]:
+    """Seed Python's and numpy's global generators for what draws from nothing else, and put them back afterwards.
+
+    Args:
+        words: see ``stream_seed``.
+    """
+    seed = stream_seed(*words)
+    before, before_numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)

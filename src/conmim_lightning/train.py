@@ -1,4 +1,4 @@
-"""Pre-train: ``python -m conmim_lightning.train experiment=vit_b_pretrain data.root=/my/images``.
+"""Pre-train, fine-tune, probe: ``python -m conmim_lightning.train experiment=vit_b_pretrain data.root=/my/images``.
 
 Composes the configuration, checks it, builds what it names and runs it.
 """
@@ -6,24 +6,32 @@ Composes the configuration, checks it, builds what it names and runs it.
 import json
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.resolvers import register_resolvers
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
 _RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+METRICS = "metrics.json"
+"""Name of the file with a run's last figures, in its folder."""
+
 _RUN_DIR, _OVERRIDES = "CONMIM_RUN_DIR", "CONMIM_OVERRIDES"
 
 
 def run(cfg: DictConfig) -> "Trainer":
-    """Check a composed configuration, build everything it names, train, and return the trainer.
+    """Check a composed configuration, build everything it names, run its stages, and return the trainer.
 
     Raises:
         ValueError: a fault of the configuration or the data, before training starts.
@@ -46,21 +54,43 @@ def run(cfg: DictConfig) -> "Trainer":
     trainer = instantiate(plain["trainer"], callbacks=callbacks, logger=loggers or False)
     if "LOCAL_RANK" not in os.environ:
         data.prepare_data()
-        data.setup()
+        data.setup(plain["stages"][0])
         rank_zero_info(data.summary())
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=plain["resume"], weights_only=True if plain["resume"] else None)
+        _run_stages(trainer, task, data, plain)
     finally:
         for logger in loggers:  # the next run of a sweep must not go on in this one's record
             getattr(logger.experiment, "finish", lambda: None)()
     return trainer
 
 
+def _run_stages(trainer: "Trainer", task: Any, data: Any, plain: dict[str, Any]) -> None:
+    """Each stage with what the one before left; the figures of all go to ``metrics.json``."""
+    figures: dict[str, float] = {}
+    for stage in plain["stages"]:
+        started = time.perf_counter()
+        if stage == "fit":
+            resume = plain["resume"]
+            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+        else:
+            trainer.test(task, datamodule=data, verbose=False)
+        figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        figures[f"{stage}_seconds"] = time.perf_counter() - started
+        if stage == "fit" and trainer.global_step < trainer.estimated_stepping_batches:
+            break  # stopped before its end: there is nothing to test yet
+    if trainer.is_global_zero:
+        Path(plain["paths"]["run_dir"], METRICS).write_text(json.dumps(figures, indent=1))
+
+
 def _data_and_task(plain: dict[str, Any]) -> tuple[Any, Any]:
     """Both, having refused whatever does not fit, before anything slow."""
     from hydra.utils import instantiate
 
+    from conmim_lightning.weights.checkpoint import read_checkpoint
+
     checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
+    if checkpoint:
+        plain["task"] = without_weights(plain["task"])  # they are in the checkpoint
     data, task = instantiate(plain["data"]), instantiate(plain["task"])
     task.check_shapes(*data.sample_shapes)
     task.make_optimizer(plain["data"]["batch_size"])  # refuses bad numbers now rather than in the trainer
@@ -68,25 +98,6 @@ def _data_and_task(plain: dict[str, Any]) -> tuple[Any, Any]:
         _check_backbone(checkpoint, plain)
         task.on_load_checkpoint(checkpoint)  # refuses another architecture
     return data, task
-
-
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """A Lightning checkpoint's content, on the CPU; executes nothing that the file may carry.
-
-    Raises:
-        ValueError: no such file, or not a checkpoint of this project.
-    """
-    import torch
-
-    if not os.path.isfile(path):
-        raise ValueError(f"checkpoint {path!r} does not exist")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever the bytes make the reader raise
-        raise ValueError(f"{path!r} is no readable checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, dict) or "state_dict" not in found or "loops" not in found:
-        raise ValueError(f"{path!r} is no checkpoint of a training run: it lacks the training's state")
-    return found
 
 
 def restored_task(path: str) -> tuple[Any, dict[str, Any]]:
@@ -97,13 +108,23 @@ def restored_task(path: str) -> tuple[Any, dict[str, Any]]:
     """
     from hydra.utils import instantiate
 
+    from conmim_lightning.weights.checkpoint import read_checkpoint
+
     checkpoint = read_checkpoint(path)
     if "run" not in checkpoint:
         raise ValueError(f"{path!r} does not say what model it holds: it has no record of its run")
-    task = instantiate(checkpoint["run"]["config"]["task"])
+    task = instantiate(without_weights(checkpoint["run"]["config"]["task"]))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(checkpoint["state_dict"])
     return task, checkpoint
+
+
+def without_weights(task: dict[str, Any]) -> dict[str, Any]:
+    """A task's configuration whose backbone is drawn: where its weights once lay matters no more."""
+    model = task["model"]
+    if "backbone" in model:
+        return task | {"model": model | {"backbone": model["backbone"] | {"weights": None}}}
+    return task | {"model": model | {"weights": None}}
 
 
 def _check_backbone(checkpoint: dict[str, Any], plain: dict[str, Any]) -> None:
@@ -116,36 +137,48 @@ def _check_backbone(checkpoint: dict[str, Any], plain: dict[str, Any]) -> None:
     if theirs is None:
         return
     mine = plain["backbone"]
-    keys = [key for key in sorted({*theirs, *mine}) if not key.endswith("_rate") and theirs.get(key) != mine.get(key)]
+    keys = [
+        key
+        for key in sorted({*theirs, *mine} - {"weights", "branch", "allow"})
+        if not key.endswith("_rate") and theirs.get(key) != mine.get(key)
+    ]
     if keys:
         told = ", ".join(f"backbone.{key} {theirs.get(key)!r} instead of {mine.get(key)!r}" for key in keys)
         raise ValueError(f"the checkpoint is of another architecture: {told}")
 
 
+def told_figures(figures: dict[str, float]) -> str:
+    """A line for each figure."""
+    return "".join(f"{name:<36} {value:.4f}\n" for name, value in figures.items())
+
+
 def _say_where(trainer: "Trainer", run_dir: str) -> None:
     found: dict[str, Any] = {
-        "checkpoint": trainer.checkpoint_callback.last_model_path if trainer.checkpoint_callback else "",  # type: ignore[attr-defined]
+        "checkpoint": os.path.join(run_dir, "checkpoints", "last.ckpt"),
         "metrics": os.path.join(run_dir, "metrics", "metrics.csv"),
         "pictures": os.path.join(run_dir, "report.png"),
+        "classes": os.path.join(run_dir, "per_class.tsv"),
+        "confusion": os.path.join(run_dir, "confusion.png"),
+        "figures": os.path.join(run_dir, METRICS),
         "run": os.path.join(run_dir, "run.yaml"),
     }
     print()
+    tested = json.loads(Path(run_dir, METRICS).read_text())
+    print(told_figures({name: value for name, value in tested.items() if name.startswith("test/")}), end="")
     for name, path in found.items():
         if path and os.path.exists(path):
             print(f"{name:<11} {os.path.relpath(path)}")
 
 
-@hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Run one job in its own folder, which the processes that it launches share; leave the environment as it was."""
+@contextmanager
+def own_job() -> Iterator[None]:
+    """Tell the processes that this one launches its folder and its overrides; leave the environment as it was."""
     before = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, _RUN_DIR, _OVERRIDES)}
     if "LOCAL_RANK" not in os.environ:
         os.environ[_RUN_DIR] = HydraConfig.get().runtime.output_dir
         os.environ[_OVERRIDES] = json.dumps(list(HydraConfig.get().overrides.task))
     try:
-        trainer = run(cfg)
-        if trainer.is_global_zero:
-            _say_where(trainer, cfg.paths.run_dir)
+        yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
@@ -153,7 +186,16 @@ def main(cfg: DictConfig) -> None:
                 os.environ[name] = value
 
 
-def _as_launched_rank() -> None:
+@hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Run one job in its own folder, which the processes that it launches share."""
+    with own_job():
+        trainer = run(cfg)
+        if trainer.is_global_zero:
+            _say_where(trainer, cfg.paths.run_dir)
+
+
+def as_launched_rank() -> None:
     """A process that another rank launched runs that rank's job alone, whatever sweep the command line asked for."""
     if "LOCAL_RANK" in os.environ and _OVERRIDES in os.environ:
         kept = [word for word in sys.argv[1:] if word.startswith(("--", "hydra.")) or "=" not in word]
@@ -162,7 +204,7 @@ def _as_launched_rank() -> None:
 
 
 if __name__ == "__main__":
-    _as_launched_rank()
+    as_launched_rank()
     register_resolvers()
     with told_plainly():
         main()

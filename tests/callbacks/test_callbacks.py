@@ -30,7 +30,8 @@ def finished(tmp_path_factory, scenes_root):
     """One short run: its trainer and its folder."""
     from hydra import compose, initialize_config_dir
 
-    from conmim_lightning.config import CONF_DIR, register_resolvers
+    from conmim_lightning.config import CONF_DIR
+    from conmim_lightning.resolvers import register_resolvers
 
     register_resolvers()
     folder = tmp_path_factory.mktemp("run")

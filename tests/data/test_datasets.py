@@ -107,7 +107,7 @@ def test_evaluation_sets(scenes_root: Path):
     labelled = LabelledDataset(FolderSource(scenes_root / "folders" / "val", labelled=True), decoder=Decoder(), size=32)
     first = labelled[3]
     assert first is not None
-    image, label, index = first
+    image, label, index, _ = first
     assert image.shape == (3, 32, 32)
     assert label == labelled.source.label(3)
     assert index == 3

@@ -11,10 +11,15 @@ _TERMINAL_SECONDS, _FILE_SECONDS = 0.2, 10.0
 
 
 class RunProgressBar(ProgressBar):
-    """A bar over all optimizer steps; written ten seconds apart where the output is no terminal."""
+    """A bar over all optimizer steps; written ten seconds apart where the output is no terminal.
 
-    def __init__(self) -> None:
+    Args:
+        title: what is going on.
+    """
+
+    def __init__(self, title: str = "pre-training") -> None:
         super().__init__()
+        self.title = title
         self._bar: tqdm[Any] | None = None
         self._enabled = True
 
@@ -31,7 +36,7 @@ class RunProgressBar(ProgressBar):
         self._bar = tqdm(
             total=int(trainer.estimated_stepping_batches),
             initial=trainer.global_step,
-            desc="pre-training",
+            desc=self.title,
             unit="step",
             disable=not self._enabled,
             dynamic_ncols=True,
@@ -45,7 +50,12 @@ class RunProgressBar(ProgressBar):
         assert self._bar is not None
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             metrics = trainer.callback_metrics
-            shown = {"loss": "train/loss", "retrieval": "train/retrieval_top1", "img/s": "speed/images_per_second"}
+            shown = {
+                "loss": "train/loss",
+                "retrieval": "train/retrieval_top1",
+                "top1": "val/top1",
+                "img/s": "speed/images_per_second",
+            }
             figures = {label: f"{float(metrics[key]):.3g}" for label, key in shown.items() if key in metrics}
             self._bar.set_postfix(figures, refresh=False)
         self._bar.update(trainer.global_step - self._bar.n)

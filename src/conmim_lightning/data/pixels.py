@@ -23,6 +23,10 @@ class DecodedPicture:
         """A region resized to (C, size, size) uint8, bicubic with antialiasing."""
         return resized_region(self.pixels, box, size)
 
+    def whole(self) -> Tensor:
+        """All pixels, (C, H, W) uint8."""
+        return self.pixels
+
 
 def resized_region(pixels: Tensor, box: Box, size: int) -> Tensor:
     """Region of (C, H, W) uint8 pixels, resized to (C, size, size).

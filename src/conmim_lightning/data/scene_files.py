@@ -1,6 +1,7 @@
 """Writing drawn scenes as files, in the layouts that the real loaders read.
 
 ``folders/{train,val}/<class>/x.jpg``: the class is that of the largest object.
+``objects/{train,val}/<class>/x_n.png``: the object numbered n cut out, a square with a margin, if it lies inside whole.
 ``ade20k/{images,annotations}/{training,validation}/x.{jpg,png}``: image and class map, 0 = background.
 ``coco/{train,val}/x.jpg`` with ``coco/annotations/instances_{train,val}.json``: boxes and run-length instance masks.
 The three layouts share the image files by hard links where the disk allows it.
@@ -24,9 +25,11 @@ from tqdm import tqdm
 
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.made import make_once
-from conmim_lightning.data.scenes import SHAPES, Scene, draw_scene
+from conmim_lightning.data.scenes import SHAPES, Scene, SceneObject, draw_scene
 
 _PARTS = {"train": "training", "val": "validation"}
+_MARGIN = 0.15  # around an object that is cut out, in units of its larger side
+_LEAST_CUT = 1 / 6  # side of a cut, in units of the picture's
 _MIN_PARALLEL = 256  # fewer scenes are drawn sooner than processes start
 
 
@@ -51,7 +54,9 @@ def write_scenes(root: str | os.PathLike[str], *, train: int, val: int, size: in
         _write_part(folder, "train", range(train), size, seed)
         _write_part(folder, "val", range(train, train + val), size, seed)
 
-    make_once(root, {"train": train, "val": val, "size": size, "seed": seed, "classes": list(SHAPES)}, write)
+    make_once(
+        root, {"train": train, "val": val, "size": size, "seed": seed, "classes": list(SHAPES), "layouts": 4}, write
+    )
 
 
 def _write_part(root: Path, part: str, indices: range, size: int, seed: int) -> None:
@@ -78,6 +83,8 @@ def _write_scene(index: int, *, root: Path, part: str, size: int, seed: int) -> 
     with BytesIO() as buffer:
         Image.fromarray(scene.image).save(buffer, "JPEG", quality=92, subsampling=0)
         jpeg = buffer.getvalue()
+    for number, scene_object in enumerate(scene.objects):
+        _cut_out(scene, scene_object, root / "objects" / part / SHAPES[scene_object.label] / f"{name}_{number}.png")
     original = root / "folders" / part / SHAPES[scene.label] / f"{name}.jpg"
     original.parent.mkdir(parents=True, exist_ok=True)
     original.write_bytes(jpeg)
@@ -90,6 +97,19 @@ def _write_scene(index: int, *, root: Path, part: str, size: int, seed: int) -> 
     image_id = index + 1
     entry = {"id": image_id, "file_name": original.name, "width": size, "height": size}
     return entry | {"annotations": list(_coco_annotations(scene, image_id))}
+
+
+def _cut_out(scene: Scene, scene_object: SceneObject, path: Path) -> None:
+    """Write the square around an object; nothing if that reaches over the picture's edge, or is a sliver."""
+    rows, columns = np.nonzero(scene_object.mask)
+    (top, bottom), (left, right) = ((int(places.min()), int(places.max()) + 1) for places in (rows, columns))
+    side = round((1 + 2 * _MARGIN) * max(bottom - top, right - left))
+    top, left = (top + bottom - side) // 2, (left + right - side) // 2
+    size = len(scene.image)
+    if min(top, left) < 0 or max(top, left) + side > size or side < _LEAST_CUT * size:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image[top : top + side, left : left + side]).save(path)
 
 
 def _link(original: Path, copy: Path) -> None:

@@ -1,5 +1,7 @@
 """Weighted nearest neighbours on frozen features (Wu et al. 2018, as DINO uses it)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,10 +53,10 @@ class KNNAccuracy(Metric):
         k = min(self.num_neighbors, len(bank))
         hits = torch.zeros(2, device=queries.device)
         for part, part_labels in zip(queries.split(1024), labels.split(1024), strict=True):
-            cosine, neighbor = (part @ bank.T).topk(k)
-            votes = torch.zeros(len(part), num_classes, device=part.device)
-            votes.scatter_add_(1, bank_labels[neighbor], (cosine / self.temperature).exp())
-            ranked = votes.topk(min(5, num_classes)).indices == part_labels[:, None]
+            votes = knn_votes(
+                part, bank, bank_labels, num_neighbors=[k], temperature=self.temperature, num_classes=num_classes
+            )
+            ranked = votes[k].topk(min(5, num_classes)).indices == part_labels[:, None]
             hits += torch.stack([ranked[:, 0].sum(), ranked.any(1).sum()])
         top1, top5 = hits / len(queries)
         return {"top1": top1, "top5": top5}
@@ -62,3 +64,46 @@ class KNNAccuracy(Metric):
     def _all(self, name: str) -> Tensor:
         value = getattr(self, name)
         return torch.cat(value) if isinstance(value, list) else value
+
+
+def knn_votes(
+    queries: Tensor,
+    bank: Tensor,
+    bank_labels: Tensor,
+    *,
+    num_neighbors: Sequence[int],
+    temperature: float,
+    num_classes: int,
+    chunk: int = 1 << 16,
+) -> dict[int, Tensor]:
+    """Votes of the nearest neighbours, exact, a chunk of them at a time.
+
+    Shapes: B queries, N neighbours, D length of features, K classes.
+
+    Args:
+        queries: (B, D) of unit length.
+        bank: (N, D) of unit length, float32 or float16, on any device; chunks are moved to that of the queries.
+        bank_labels: (N,) classes.
+        num_neighbors: each k to vote with, from 1 to N.
+        temperature: votes are weighted by exp(cosine / temperature).
+        num_classes: K.
+        chunk: neighbours compared at a time.
+
+    Returns:
+        By k, (B, K) sums of weights.
+    """
+    most = max(num_neighbors)
+    best = torch.full((len(queries), 0), 0.0, device=queries.device)
+    labels = torch.zeros(len(queries), 0, dtype=torch.long, device=queries.device)
+    for part, part_labels in zip(bank.split(chunk), bank_labels.split(chunk), strict=True):
+        cosine = queries @ part.to(queries.device, queries.dtype).T  # (B, n)
+        near, place = cosine.topk(min(most, len(part)))
+        best = torch.cat([best, near], 1)
+        labels = torch.cat([labels, part_labels.to(queries.device)[place]], 1)
+        best, order = best.topk(min(most, best.shape[1]))
+        labels = labels.gather(1, order)
+    weights = (best / temperature).exp()
+    return {
+        k: torch.zeros(len(queries), num_classes, device=queries.device).scatter_add_(1, labels[:, :k], weights[:, :k])
+        for k in num_neighbors
+    }

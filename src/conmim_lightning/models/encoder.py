@@ -1,6 +1,5 @@
 """A timm vision Transformer with a mask token (ConMIM, arXiv 2205.09616; masking as in BEiT, arXiv 2106.08254)."""
 
-import math
 from typing import cast
 
 import torch
@@ -9,9 +8,9 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-Backbone = Beit | VisionTransformer | Eva
+from conmim_lightning.models.initial import cut_normal_, init_backbone
 
-_INIT_STD = 0.02
+Backbone = Beit | VisionTransformer | Eva
 
 
 class Encoder(nn.Module):
@@ -22,11 +21,11 @@ class Encoder(nn.Module):
     Args:
         backbone: timm ``Beit`` (the method: shared relative position bias), ``VisionTransformer`` (absolute positions)
             or ``Eva`` (rotary positions), without classifier (num_classes=0) and with its final norm
-            (global_pool="token"). Its weights are initialised anew as in the official code.
+            (global_pool="token"). Its weights are drawn as in the official code, unless it was started from weights.
         locality: of a shared table of relative positions at the start: the attention logit of the first head falls by
             this much a patch of distance, of the following heads by less, down to 0 for the last (as ALiBi does for
             text, arXiv 2108.12409). 0, as in the official code, starts without any notion of place, which short runs
-            spend most of their steps to learn.
+            spend most of their steps to learn. Of no effect on a backbone that was started from weights.
 
     Raises:
         ValueError: the backbone is of another family, has a classifier, lacks the final norm, drops patches or mixes
@@ -53,8 +52,10 @@ class Encoder(nn.Module):
         self.embed_dim = backbone.embed_dim
         self.num_prefix_tokens = backbone.num_prefix_tokens
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dim))
-        self._initialize()
-        if locality:
+        if not hasattr(backbone, "started_from"):  # made by timm itself; ours are drawn already
+            init_backbone(backbone)
+        cut_normal_(self.mask_token)
+        if locality and not getattr(backbone, "started_from", None):
             self._start_local(locality)
 
     @property
@@ -125,19 +126,6 @@ class Encoder(nn.Module):
         return tokens
 
     @torch.no_grad()
-    def _initialize(self) -> None:
-        """official: normal of spread .02 cut at one spread, residual outputs divided by sqrt(2 * layer)."""
-        self.apply(init_weights)
-        for name in ("cls_token", "pos_embed", "reg_token"):
-            parameter = getattr(self.backbone, name, None)
-            if isinstance(parameter, nn.Parameter):
-                cut_normal_(parameter)
-        cut_normal_(self.mask_token)
-        for layer, block in enumerate(self.backbone.blocks, start=1):
-            for name in ("attn.proj.weight", "mlp.fc2.weight"):
-                block.get_parameter(name).div_(math.sqrt(2 * layer))
-
-    @torch.no_grad()
     def _start_local(self, locality: float) -> None:
         rows, columns = self.grid_size
         table = self.backbone.get_parameter("rel_pos_bias.relative_position_bias_table")  # (offsets + 3, heads)
@@ -145,16 +133,3 @@ class Encoder(nn.Module):
         offset_x = torch.arange(1 - columns, columns)[None, :]
         distance = torch.sqrt(offset_y**2 + offset_x**2).flatten()
         table[: len(distance)] = -locality * distance[:, None] * torch.linspace(1, 0, table.shape[1])
-
-
-def cut_normal_(tensor: Tensor) -> None:
-    """official: normal of spread .02, cut at one spread on each side (timm's default cuts at 2.0, that is, never)."""
-    nn.init.trunc_normal_(tensor, std=_INIT_STD, a=-_INIT_STD, b=_INIT_STD)
-
-
-def init_weights(module: nn.Module) -> None:
-    """Cut normal for linear and convolution weights, zero for their biases; for ``Module.apply``."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        cut_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from conmim_lightning.models.encoder import init_weights
+from conmim_lightning.models.initial import init_weights
 
 
 class Projector(nn.Module):

@@ -30,3 +30,44 @@ def decay_groups(named_parameters: Iterable[tuple[str, Parameter]]) -> list[dict
         {"params": [p for name, p in trained if not decays(name, p)], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def layer_id(name: str, depth: int) -> int:
+    """Layer of a timm vision Transformer's parameter.
+
+    official: embeddings 0, block i is i + 1, what follows the blocks depth + 1; a shared table of relative positions
+    belongs to what follows.
+    """
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    embeds = (*NO_DECAY, "patch_embed", "mask_token", "norm_pre", "rope")
+    return 0 if name.split(".")[0] in embeds else depth + 1
+
+
+def layer_decay_groups(
+    named_parameters: Iterable[tuple[str, Parameter]], *, depth: int, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Parameter groups whose rate falls from the head towards the embeddings, each with and without weight decay.
+
+    official: the rate is multiplied by layer_decay ** (depth + 1 - layer); kept as ``lr_scale`` in each group.
+
+    Args:
+        named_parameters: of the model; those without gradient are left out.
+        depth: number of blocks.
+        layer_decay: in (0, 1]; 1 gives every layer the same rate.
+
+    Raises:
+        ValueError: layer_decay is out of its range.
+    """
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        layer, decayed = layer_id(name, depth), decays(name, parameter)
+        if (layer, decayed) not in groups:
+            group: dict[str, Any] = {"params": [], "lr_scale": layer_decay ** (depth + 1 - layer)}
+            groups[layer, decayed] = group if decayed else group | {"weight_decay": 0.0}
+        groups[layer, decayed]["params"].append(parameter)
+    return [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]

@@ -40,12 +40,21 @@ def build_optimizer(
     effective_batch: int,
     reference_batch: int,
 ) -> Optimizer:
-    """Optimizer from a factory that carries its own rate, with the rate scaled to the batch."""
+    """Optimizer from a factory that carries its own rate, with the rate scaled to the batch and to ``lr_scale``.
+
+    Args:
+        factory: takes the groups.
+        groups: of parameters; one may have an ``lr_scale``, which multiplies its rate.
+        scaling: see ``scaled_rate``.
+        effective_batch: see ``scaled_rate``.
+        reference_batch: see ``scaled_rate``.
+    """
     optimizer = factory(groups)
     for group in optimizer.param_groups:
-        group["lr"] = scaled_rate(
+        rate = scaled_rate(
             group["lr"], scaling=scaling, effective_batch=effective_batch, reference_batch=reference_batch
         )
+        group["lr"] = rate * group.get("lr_scale", 1.0)
     return optimizer
 
 
@@ -58,13 +67,14 @@ def schedule_rate(
         optimizer: its groups' rates are the peaks.
         total_steps: optimizer steps of the whole run.
         warmup_steps: 0 to total_steps.
-        end: rate that the cosine approaches.
+        end: rate that the cosine approaches, before a group's ``lr_scale``.
     """
 
-    def factor(peak: float) -> Callable[[int], float]:
+    def factor(group: dict[str, Any]) -> Callable[[int], float]:
+        peak, last = group["lr"], end * group.get("lr_scale", 1.0)
         return lambda step: (
-            warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, end=end) / peak
+            warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, end=last) / peak
         )
 
-    scheduler = LambdaLR(optimizer, [factor(group["lr"]) for group in optimizer.param_groups])
+    scheduler = LambdaLR(optimizer, [factor(group) for group in optimizer.param_groups])
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

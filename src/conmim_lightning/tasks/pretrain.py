@@ -15,8 +15,9 @@ from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.conmim import ConMIM
 from conmim_lightning.optim.non_finite import NonFiniteError, told_losses
 from conmim_lightning.optim.param_groups import decay_groups
+from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.schedules import cosine
-from conmim_lightning.optim.wiring import Scaling, build_optimizer, scaled_rate, schedule_rate
+from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.randomness import stream_seed
 from conmim_lightning.weights.mismatch import mismatch
 
@@ -71,27 +72,26 @@ class PretrainTask(LightningModule):
         monitor_every: int = 50,
     ) -> None:
         super().__init__()
-        if not 0 <= warmup_epochs <= epochs or epochs <= 0:
-            raise ValueError(f"schedule needs 0 <= warmup_epochs <= epochs, got {warmup_epochs} and {epochs}")
         if not (0 <= momentum_start <= 1 and 0 <= momentum_end <= 1):
             raise ValueError(f"teacher momentum must lie in [0, 1], got {momentum_start} to {momentum_end}")
         if on_non_finite not in ("stop", "skip"):
             raise ValueError(f"on_non_finite must be 'stop' or 'skip', got {on_non_finite!r}")
-        if min_lr < 0 or monitor_every < 1:
-            raise ValueError(f"min_lr must be >= 0 and monitor_every >= 1, got {min_lr} and {monitor_every}")
-        scaled_rate(1.0, scaling=lr_scaling, effective_batch=batch_size, reference_batch=reference_batch)  # refuses
+        if monitor_every < 1:
+            raise ValueError(f"monitor_every must be at least 1, got {monitor_every}")
+        self.plan = Plan(
+            optimizer=optimizer,
+            batch_size=batch_size,
+            epochs=epochs,
+            warmup_epochs=warmup_epochs,
+            min_lr=min_lr,
+            lr_scaling=lr_scaling,
+            reference_batch=reference_batch,
+        )
         self.model = model
         self.loss = PatchInfoNCE(temperature=temperature, dictionary=dictionary, similarity_filter=similarity_filter)
         self.perturbation = perturbation
-        self.optimizer_factory = optimizer
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.warmup_epochs = warmup_epochs
-        self.min_lr = min_lr
         self.momentum_start = momentum_start
         self.momentum_end = momentum_end
-        self.lr_scaling: Scaling = lr_scaling
-        self.reference_batch = reference_batch
         self.on_non_finite = on_non_finite
         self.seed = seed
         self.monitor_every = monitor_every
@@ -101,6 +101,11 @@ class PretrainTask(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Teacher's patch tokens of whole normalised images: (B, C, H, W) -> (B, N, D)."""
         return self.model.teacher_encoder.patch_tokens(images)
+
+    def backbone(self, branch: str) -> nn.Module:
+        """The encoder's timm model of "teacher" or "student"."""
+        encoder = self.model.teacher_encoder if branch == "teacher" else self.model.student.encoder
+        return encoder.backbone
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Perturb and normalise on the training device."""
@@ -174,49 +179,19 @@ class PretrainTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with the official decay groups; warm-up and cosine per optimizer step."""
-        batch = self.effective_batch
-        optimizer = self.make_optimizer(batch)
-        rate, scale = optimizer.param_groups[0]["lr"], batch / self.reference_batch if self.lr_scaling != "none" else 1
-        rank_zero_info(
-            f"effective batch {batch} = {self.batch_size} a device x {self.trainer.world_size} devices x "
-            f"{self.trainer.accumulate_grad_batches} accumulated; peak learning rate {rate:.6g} "
-            f"(scaling {self.lr_scaling}: x {scale:.6g}); {self.total_steps} steps, {self.warmup_steps} of warm-up"
-        )
-        return schedule_rate(
-            optimizer, total_steps=self.total_steps, warmup_steps=self.warmup_steps, end=self.min_lr * scale
-        )
+        optimizer = self.make_optimizer(self.plan.effective_batch(self.trainer))
+        rank_zero_info(self.plan.told(optimizer, self.trainer))
+        return self.plan.scheduled(optimizer, self.trainer)
 
     def make_optimizer(self, effective_batch: int) -> Optimizer:
         """The optimizer for a number of images per step, with the official decay groups."""
-        return build_optimizer(
-            self.optimizer_factory,
-            decay_groups(self.model.student.named_parameters()),
-            scaling=self.lr_scaling,
-            effective_batch=effective_batch,
-            reference_batch=self.reference_batch,
-        )
-
-    @property
-    def effective_batch(self) -> int:
-        """Images per optimizer step, over all devices and accumulated batches."""
-        return self.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf") or steps < 1:
-            raise ValueError("the schedule needs an end: set schedule.epochs or trainer.max_steps")
-        return int(steps)
-
-    @property
-    def warmup_steps(self) -> int:
-        """Optimizer steps of the warm-up."""
-        return round(self.total_steps * self.warmup_epochs / self.epochs)
+        return self.plan.optimizer(decay_groups(self.model.student.named_parameters()), effective_batch)
 
     def teacher_momentum(self, step: int) -> float:
         """Momentum of the update that follows optimizer step ``step``."""
-        return cosine(step, total_steps=self.total_steps, start=self.momentum_start, end=self.momentum_end)
+        return cosine(
+            step, total_steps=self.plan.total_steps(self.trainer), start=self.momentum_start, end=self.momentum_end
+        )
 
     def check_shapes(self, crop: tuple[int, ...], mask: tuple[int, ...]) -> None:
         """Raise ValueError for crops (C, H, W) or masks (h, w) of other shapes than the model takes."""

@@ -32,16 +32,22 @@ def export_backbone(
     mean: Sequence[float],
     std: Sequence[float],
     card: str,
+    crop_pct: float = 1.0,
+    classes: Sequence[str] | None = None,
+    head: bool = True,
 ) -> None:
     """Write ``model.safetensors``, timm's ``config.json`` and ``README.md``.
 
     Args:
-        backbone: timm model without classifier.
-        arguments: that it was made with.
+        backbone: timm model.
+        arguments: that it was made with, and others.
         folder: to make; must be empty if it exists.
         mean: of the images that it expects, per channel, in units of the full range.
         std: likewise.
         card: text of the README.
+        crop_pct: share of the resized image's shorter side that evaluation crops, in (0, 1].
+        classes: names of the classes, if the model has a classifier.
+        head: false leaves the classifier out.
 
     Raises:
         ValueError: the family is unknown, the folder is not empty, or timm would build another model.
@@ -52,14 +58,26 @@ def export_backbone(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"output {str(folder)!r} exists and is not an empty folder")
     full = full_arguments(type(backbone), arguments)
+    if not head:
+        full["num_classes"] = 0
     model = timm.create_model(ARCHITECTURES[family], pretrained=False, **full)
-    missing, unexpected = model.load_state_dict(backbone.state_dict(), strict=False)
+    state = {name: value for name, value in backbone.state_dict().items() if head or not name.startswith("head.")}
+    missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise ValueError(f"timm builds another {family}: it lacks {unexpected[:3]} and has {missing[:3]} besides")
     _check_equal(backbone, model, full)
     size = (full["in_chans"], full["img_size"], full["img_size"])
-    data = {"input_size": size, "mean": tuple(mean), "std": tuple(std), "interpolation": "bicubic", "crop_pct": 1.0}
-    cast(Any, model).pretrained_cfg |= data
+    data: dict[str, Any] = {
+        "input_size": size,
+        "mean": tuple(mean),
+        "std": tuple(std),
+        "interpolation": "bicubic",
+        "crop_pct": crop_pct,
+    }
+    cast(Any, model).pretrained_cfg |= data | {"tag": "conmim", "license": None}  # timm's are of its own weights
+    if classes and head:
+        data_names = {"label_names": list(classes), "num_classes": len(classes)}
+        cast(Any, model).pretrained_cfg |= data_names
     folder.mkdir(parents=True, exist_ok=True)
     save_for_hf(model, str(folder), model_args=full, safe_serialization=True)
     (folder / "README.md").write_text(card)
@@ -67,9 +85,10 @@ def export_backbone(
 
 def full_arguments(family: type, arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments with every default that can be written down: timm's names of architectures have other defaults."""
-    parameters = inspect.signature(family).parameters.values()
-    defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN)}
-    return defaults | {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
+    parameters = inspect.signature(family).parameters
+    defaults = {name: p.default for name, p in parameters.items() if isinstance(p.default, _PLAIN)}
+    given = {name: value for name, value in arguments.items() if name in parameters and isinstance(value, _PLAIN)}
+    return defaults | given
 
 
 @torch.no_grad()

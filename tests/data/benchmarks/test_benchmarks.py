@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from conmim_lightning.benchmark import time_images
-from conmim_lightning.config import CONF_DIR, check, register_resolvers
+from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.data.benchmarks.decoders import decoders
 from conmim_lightning.data.benchmarks.growth import made_names
 from conmim_lightning.data.benchmarks.official import OfficialPipeline
@@ -19,6 +19,7 @@ from conmim_lightning.data.benchmarks.photos import write_photos
 from conmim_lightning.data.folder import FolderSource
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.shards import ShardSource
+from conmim_lightning.resolvers import register_resolvers
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +94,15 @@ def test_made_names():
     names = made_names(1_000_002)
     assert (names[0], names[1_000_001]) == (b"00000/000000000.jpg", b"00100/001000001.jpg")
     assert len(names) == 1_000_002
+
+
+def test_photos_in_imagenets_layout(tmp_path):
+    from conmim_lightning.data.benchmarks.photos import write_photo_classes
+    from conmim_lightning.data.parts import ImageNetParts
+
+    write_photo_classes(tmp_path / "photos", train=1, val=1, width=16, height=12)
+    for part in ("train", "val"):
+        source = ImageNetParts()(str(tmp_path / "photos"), part, None)
+        assert sorted(source.label(index) for index in range(len(source))) == list(range(1000))
+    with pytest.raises(ValueError, match=r"train >= 1, val >= 1"):
+        write_photo_classes(tmp_path / "other", train=0)

@@ -1,34 +1,28 @@
 """Images for pre-training, with what is needed to watch the features meanwhile."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from lightning import LightningDataModule
-from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, default_collate
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.data.checks import at_least
-from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.crop import RandomResizedCrop
 from conmim_lightning.data.datasets import Masking, PretrainDataset
 from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.lists import read_names
-from conmim_lightning.data.loaders import train_loader
-from conmim_lightning.data.position import Position
+from conmim_lightning.data.modules.resumable import ResumableDataModule
 from conmim_lightning.data.probes import Probes, Role
-from conmim_lightning.data.sampler import Resumable, SampleKey
+from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source
 from conmim_lightning.data.summary import summarize
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.randomness import generator
 
 
-class UncuratedDataModule(LightningDataModule):
+class UncuratedDataModule(ResumableDataModule):
     """Any collection of images, labelled or not; labels are never trained on.
 
     Args:
@@ -83,28 +77,23 @@ class UncuratedDataModule(LightningDataModule):
         keep_decoded: bool = False,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(root=root, batch_size=batch_size, seed=seed, num_workers=num_workers)
         channels = decoder.channels
         if len(mean) != channels or len(std) != channels:
             raise ValueError(f"mean and std need {channels} entries, one a channel, got {list(mean)} and {list(std)}")
         if class_map_root is not None and not num_map_classes:
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
         at_least(2, batch_size=batch_size)  # for BatchNorm
-        at_least(0, num_workers=num_workers)
         at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
         for folder in (root, labelled_root, class_map_root) if prepare is None else ():
             check_folder(folder if folder and "://" not in folder else ".")
-        self.root = root
         self.make_source = source
         self.decoder = decoder
         self.crop = crop
         self.masking = masking
         self.draw = perturbation
         self.mean, self.std = tuple(mean), tuple(std)
-        self.batch_size = batch_size
-        self.seed = seed
         self.excluded = read_names(exclude) if exclude else set()
-        self.num_workers = min(available_cores(), 16) if num_workers is None else num_workers
         self.labelled_root = Path(labelled_root) if labelled_root else None
         self.class_map_root = Path(class_map_root) if class_map_root else None
         self.num_map_classes = num_map_classes
@@ -113,10 +102,6 @@ class UncuratedDataModule(LightningDataModule):
         self.probes = Probes(decoder=decoder, size=crop.size, batch_size=probe_batch_size, limits=limits)
         self.prepare = prepare
         self.keep_decoded = keep_decoded
-        self._broken: list[str] = []
-        self._resume_from = Position()
-        self._resumed_collection: str | None = None
-        self.loaded_at = 0.0
 
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -132,16 +117,11 @@ class UncuratedDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Find the files and decode a first one, so that unfit data ends the run at once."""
-        world = self._world_size()
         if not hasattr(self, "source"):  # neither the command nor prepare_data has looked for it in this process
             self.source = self.find_source()
         if not self.probes.parts:
             self._find_probes()
-        if len(self.source) < self.batch_size * world:
-            raise ValueError(
-                f"{len(self.source)} images from {self.root!r} do not fill one batch of {self.batch_size} x "
-                f"{world} devices; set data.batch_size to at most {len(self.source) // world}"
-            )
+        self._check_fills()
         self.train_set = self._pretrain_set(self.source, self.crop, keep_decoded=self.keep_decoded)
         self._sampler()  # which tells a stream how many devices there are
         self.collection = self.source.fingerprint()
@@ -156,70 +136,18 @@ class UncuratedDataModule(LightningDataModule):
         """What was found: count, formats, sizes, broken images."""
         return summarize(self.source, self.decoder)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note the time, and what could not be read."""
-        self.loaded_at = time.perf_counter()
-        if isinstance(batch, PretrainBatch):
-            self._broken += [line for lines in batch.broken if lines for line in lines.split("\n")]
-        return batch
-
-    def take_broken(self) -> list[str]:
-        """What could not be read since the last call: name, tab, reason."""
-        self._broken, taken = [], self._broken
-        return taken
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of ``PretrainBatch``, from where a resumed run stopped; ValueError if that is within a batch."""
-        sampler = self._sampler()
-        self._check_collection()
-        sampler.resume(self._resume_from.epoch, self._resume_from.samples_a_device(self.batch_size, self._world_size()))
-        return train_loader(
-            self.train_set,
-            sampler=sampler,
-            batch_size=self.batch_size,
-            num_workers=self.source.workers(self.num_workers),
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place that training has finished, whatever the workers have prepared, for any number of devices."""
-        assert self.trainer
-        finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
-        return self._resume_from.after(
-            finished,
-            batch_over_devices=self.batch_size * self._world_size(),
-            batches_an_epoch=int(self.trainer.num_training_batches),
-        )._asdict() | {"collection": self.collection}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved place."""
-        self._resume_from = Position(*(state_dict[name] for name in Position._fields))
-        self._resumed_collection = state_dict.get("collection")
-
     def probe_loaders(self) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
         """Probe ("knn" or "dense"), role of the batches, and the batches of this device."""
         return self.probes.loaders(num_workers=self.num_workers, rank=self._rank(), num_devices=self._world_size())
 
     def held_out_crops(self, count: int) -> PretrainBatch:
         """For pictures: the first query images of a probe, whole, else the first training images as in epoch 0."""
-        dataset, source = self.train_set, self.probes.query_source()
+        dataset: PretrainDataset = cast(PretrainDataset, self.train_set)
+        source = self.probes.query_source()
         if source is not None:
             whole = RandomResizedCrop(self.crop.size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
             dataset = self._pretrain_set(source, whole)
         return default_collate([dataset[SampleKey(0, index)] for index in range(min(count, len(dataset)))])
-
-    def _check_collection(self) -> None:
-        """Every device must see the same images; and a resumed run those of before, or it is told."""
-        mine = self.collection
-        if self.trainer and self._world_size() > 1 and self.trainer.strategy.broadcast(mine) != mine:
-            raise ValueError(
-                f"rank {self._rank()} sees other images from {self.root!r} than the first: {len(self.source)}"
-            )
-        if self._resumed_collection not in (None, mine):
-            rank_zero_warn(
-                f"{self.root!r} holds other images than when the run was interrupted, or in another order: what is "
-                f"left of epoch {self._resume_from.epoch} is not what would have come"
-            )
 
     def _find_probes(self) -> None:
         if self.labelled_root:
@@ -237,14 +165,3 @@ class UncuratedDataModule(LightningDataModule):
             seed=self.seed,
             keep_decoded=keep_decoded,
         )
-
-    def _sampler(self) -> Resumable:
-        return self.source.sampler(
-            seed=self.seed, rank=self._rank(), num_devices=self._world_size(), batch_size=self.batch_size
-        )
-
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1

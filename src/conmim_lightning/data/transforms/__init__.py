@@ -1,0 +1,1 @@
+"""From pictures to the tensors of downstream tasks."""

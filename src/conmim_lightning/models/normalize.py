@@ -1,0 +1,32 @@
+"""From pixels to what a network takes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """(B, C, H, W) uint8 to float32 of zero mean and unit spread, channel by channel.
+
+    Args:
+        mean: per channel, in units of the full range.
+        std: likewise, > 0.
+
+    Raises:
+        ValueError: the lengths differ or a spread is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"mean and std need an entry a channel, std above 0; got {list(mean)} and {list(std)}")
+        self.register_buffer("mean", 255 * torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise."""
+        return (images.float() - self.mean) / self.std

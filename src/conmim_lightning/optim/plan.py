@@ -1,0 +1,99 @@
+"""How long a run is and at which rate it learns, in numbers that a user gives and in optimizer steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+
+from conmim_lightning.optim.wiring import Scaling, build_optimizer, scaled_rate, schedule_rate
+
+
+class Plan:
+    """Warm-up and cosine in epochs, batch and rate; turned into steps by the trainer's counts.
+
+    Args:
+        optimizer: factory that takes parameter groups; carries the peak learning rate and the weight decay.
+        batch_size: images a step and device.
+        epochs: planned, > 0; with the trainer's step count it turns ``warmup_epochs`` into steps.
+        warmup_epochs: linear warm-up, 0 to epochs.
+        min_lr: learning rate that the cosine approaches, at ``reference_batch`` when scaled.
+        lr_scaling: "none", or "linear" in effective batch over ``reference_batch``.
+        reference_batch: images per optimizer step that the learning rate was chosen for.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: Callable[..., Optimizer],
+        batch_size: int,
+        epochs: float,
+        warmup_epochs: float,
+        min_lr: float,
+        lr_scaling: Scaling = "none",
+        reference_batch: int,
+    ) -> None:
+        if not 0 <= warmup_epochs <= epochs or epochs <= 0:
+            raise ValueError(f"schedule needs 0 <= warmup_epochs <= epochs, got {warmup_epochs} and {epochs}")
+        if min_lr < 0:
+            raise ValueError(f"min_lr must be at least 0, got {min_lr}")
+        scaled_rate(1.0, scaling=lr_scaling, effective_batch=batch_size, reference_batch=reference_batch)  # refuses
+        self.factory = optimizer
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.warmup_epochs = warmup_epochs
+        self.min_lr = min_lr
+        self.lr_scaling: Scaling = lr_scaling
+        self.reference_batch = reference_batch
+
+    def optimizer(self, groups: list[dict[str, Any]], effective_batch: int) -> Optimizer:
+        """The optimizer for a number of images per step."""
+        return build_optimizer(
+            self.factory,
+            groups,
+            scaling=self.lr_scaling,
+            effective_batch=effective_batch,
+            reference_batch=self.reference_batch,
+        )
+
+    def scheduled(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
+        """Optimizer and rate schedule, as ``configure_optimizers`` returns them."""
+        end = self.min_lr * self._scale(trainer)
+        total, warmup = self.total_steps(trainer), self.warmup_steps(trainer)
+        return schedule_rate(optimizer, total_steps=total, warmup_steps=warmup, end=end)
+
+    def effective_batch(self, trainer: Any) -> int:
+        """Images per optimizer step, over all devices and accumulated batches."""
+        return self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+
+    def total_steps(self, trainer: Any) -> int:
+        """Optimizer steps of the whole run.
+
+        Raises:
+            ValueError: the run has no end.
+        """
+        steps = trainer.estimated_stepping_batches
+        if steps == float("inf") or steps < 1:
+            raise ValueError("the schedule needs an end: set schedule.epochs or trainer.max_steps")
+        return int(steps)
+
+    def warmup_steps(self, trainer: Any) -> int:
+        """Optimizer steps of the warm-up."""
+        return round(self.total_steps(trainer) * self.warmup_epochs / self.epochs)
+
+    def told(self, optimizer: Optimizer, trainer: Any) -> str:
+        """Batch, rate and steps in a line."""
+        rate = max(group["lr"] for group in optimizer.param_groups)
+        return (
+            f"effective batch {self.effective_batch(trainer)} = {self.batch_size} a device x {trainer.world_size} "
+            f"devices x {trainer.accumulate_grad_batches} accumulated; peak learning rate {rate:.6g} "
+            f"(scaling {self.lr_scaling}: x {self._scale(trainer):.6g}); {self.total_steps(trainer)} steps, "
+            f"{self.warmup_steps(trainer)} of warm-up"
+        )
+
+    def _scale(self, trainer: Any) -> float:
+        if self.lr_scaling == "none":
+            return 1.0
+        return self.effective_batch(trainer) / self.reference_batch

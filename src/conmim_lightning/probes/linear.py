@@ -1,0 +1,113 @@
+"""Linear classifiers trained side by side on features that were computed once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from conmim_lightning.models.linear_heads import LinearHeads, Norm
+from conmim_lightning.optim.schedules import cosine
+from conmim_lightning.probes.rows import Rows
+
+
+class LinearProbe(nn.Module):
+    """As ``LinearProbeTask``, without the images: many learning rates and ways to read features in one pass.
+
+    Shapes: B images, K classes, M classifiers.
+
+    Args:
+        num_classes: K.
+        widths: length of the features by way.
+        rates: learning rates at a batch of 256, > 0.
+        norm: of the features, "none", "layer" or "batch".
+        epochs: over the training images, >= 1.
+        batch_size: images a step.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        seed: of weights and order.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        widths: Mapping[str, int],
+        rates: Sequence[float],
+        norm: Norm = "none",
+        epochs: int = 100,
+        batch_size: int = 1024,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if epochs < 1 or batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.heads = LinearHeads(widths, rates, num_classes, norm)
+        self.variants = [""]
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.seed = seed
+        self.register_buffer("best", torch.tensor(0))
+
+    def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
+        """Train all, choose one; returns its share of right held-out answers.
+
+        Raises:
+            ValueError: there is something to choose but nothing was held out.
+        """
+        if selection is None and len(self.heads) > 1:
+            raise ValueError(
+                f"{len(self.heads)} classifiers to choose from need held-out images: data.held_out_share=0.1"
+            )
+        self.to(device)
+        with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
+            self._train(train, device)
+        self.eval()
+        if selection is None:
+            return {}
+        shares = self._shares(selection, device)
+        self.get_buffer("best").fill_(shares.argmax())
+        return {"selection_top1": float(shares.max())}
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features by way to (B, K) probabilities of the chosen classifier, by ""."""
+        return {"": self.heads.one(int(self.get_buffer("best")), features).softmax(1)}
+
+    def _train(self, train: Rows, device: Any) -> None:
+        self.heads.train()
+        batch = min(self.batch_size, len(train))
+        groups = [group | {"lr": group["lr"] * batch / 256} for group in self.heads.groups()]
+        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        steps = len(train) // batch
+        random = torch.Generator().manual_seed(self.seed)
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(train), generator=random)
+            for step in range(steps):
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    place = epoch * steps + step
+                    group["lr"] = cosine(place, total_steps=self.epochs * steps, start=peak, end=0.0)
+                features, labels = train.pick(order[step * batch : (step + 1) * batch].sort().values, device)
+                logits = self.heads(features)
+                labels = labels.expand(len(logits), -1)
+                optimizer.zero_grad()
+                (F.cross_entropy(logits.flatten(0, 1), labels.flatten()) * len(logits)).backward()
+                optimizer.step()
+
+    @torch.no_grad()
+    def _shares(self, rows: Rows, device: Any) -> Tensor:
+        right = torch.zeros(len(self.heads), device=device)
+        for numbers in torch.arange(len(rows)).split(self.batch_size):
+            features, labels = rows.pick(numbers, device)
+            right += (self.heads(features).argmax(-1) == labels).sum(1)
+        return right / len(rows)

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torchvision import transforms
+
+from conmim_lightning.data.crop import RandomResizedCrop
+from conmim_lightning.data.pixels import DecodedPicture, to_tensor
+from conmim_lightning.data.transforms.classification import EvaluationTransform, TrainTransform
+from conmim_lightning.randomness import generator
+
+MEAN = (0.485, 0.456, 0.406)
+
+
+def photo(width: int, height: int, channels: int = 3) -> DecodedPicture:
+    y, x = np.mgrid[:height, :width]
+    planes = [127 + 90 * np.sin(x / (9 + c)) * np.cos(y / (7 + 2 * c)) for c in range(channels)]
+    return DecodedPicture(torch.from_numpy(np.stack(planes).astype(np.uint8)))
+
+
+def train(**changes):
+    arguments = {"crop": RandomResizedCrop(64), "mean": MEAN, "auto_augment": "rand-m9-mstd0.5-inc1"} | changes
+    return TrainTransform(**arguments)
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 70), (70, 91), (64, 64), (300, 77)])
+@pytest.mark.parametrize("resize", [72, 64])
+def test_evaluation_is_torchvisions_resize_and_crop(width, height, resize):
+    """official: Resize(256) and CenterCrop(224) of torchvision on Pillow images."""
+    picture = photo(width, height)
+    image = Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
+    theirs = transforms.Compose(
+        [transforms.Resize(resize, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(64)]
+    )
+    wanted, found = to_tensor(theirs(image)).int(), EvaluationTransform(64, resize=resize)(picture).int()
+    assert found.shape == wanted.shape == (3, 64, 64)
+    difference = (found - wanted).abs()  # rounded after other passes than in Pillow, see data.pixels
+    assert difference.max() <= 2
+    assert (difference > 1).float().mean() < 1e-3
+
+
+def test_the_augmentation_is_timms():
+    """The same operations at the same strengths as timm's own pipeline for this description."""
+    theirs = create_transform(
+        64, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", mean=MEAN
+    )
+    augment = next(part for part in theirs.transforms if type(part).__name__ == "RandAugment")
+    ours = train().augment
+    assert ours.num_layers == augment.num_layers
+    settings = [
+        [(op.name, op.prob, op.magnitude, op.magnitude_std, op.hparams) for op in both.ops] for both in (ours, augment)
+    ]
+    assert settings[0] == settings[1]
+
+
+def test_a_sample_follows_from_its_generator_alone():
+    picture, transform = photo(90, 70), train()
+    before = np.random.get_state()[1].copy()
+    first = transform(picture, generator(0, 1, 2))
+    assert (np.random.get_state()[1] == before).all()
+    np.random.seed(5)
+    assert torch.equal(first, transform(picture, generator(0, 1, 2)))
+    assert not torch.equal(first, transform(picture, generator(0, 1, 3)))
+
+
+def test_without_augmentation_it_is_the_crop():
+    picture = photo(90, 70)
+    assert torch.equal(
+        train(auto_augment=None)(picture, generator(0, 0, 0)), RandomResizedCrop(64)(picture, generator(0, 0, 0))
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_operation_works_on_grey_and_on_colour(channels):
+    transform = train(mean=MEAN[:channels], auto_augment="rand-m9-n15-mstd0.5-inc1")
+    for index in range(20):
+        assert transform(photo(70, 70, channels), generator(0, 0, index)).shape == (channels, 64, 64)
+
+
+def test_no_bits_are_black():
+    """As with the Pillow of the official code's time; Pillow 13 refuses."""
+    transform = train(auto_augment="rand-m10-n15-inc1")
+    posterize = next(op for op in transform.augment.ops if op.name == "PosterizeIncreasing")
+    posterize.prob = 1.0
+    assert np.asarray(posterize(Image.new("RGB", (8, 8), (200, 100, 50)))).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: train(auto_augment="augmix"), "rand-m..., or null, got 'augmix'"),
+        (lambda: train(auto_augment="rand-m9-z3"), "not understood by timm"),
+        (lambda: train(mean=(0.5,) * 4), "grey or RGB images, got 4 channels"),
+        (lambda: EvaluationTransform(64, resize=63), "1 <= size <= resize, got 64 and 63"),
+    ],
+)
+def test_bad_settings(make, told):
+    with pytest.raises(ValueError, match=told):
+        make()

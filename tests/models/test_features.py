@@ -1,0 +1,46 @@
+import pytest
+import torch
+from conftest import beit
+from torch.nn import functional as F
+
+from conmim_lightning.models.features import FrozenFeatures
+
+
+def test_each_way_reads_what_its_name_says():
+    """Against the tokens that hooks see after each block, normed by the final norm."""
+    backbone = beit(depth=3).eval()
+    seen = []
+    for block in backbone.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(backbone.norm(output)))
+    images = torch.randn(2, 3, 32, 32)
+    features = FrozenFeatures(backbone, ["last1_mean", "last1_cls", "last2_cls_mean", "pixels"])
+    found = features(images)
+    second, third = seen[1:]
+    torch.testing.assert_close(found["last1_mean"], third[:, 1:].mean(1))
+    torch.testing.assert_close(found["last1_cls"], third[:, 0])
+    wanted = torch.cat([second[:, 0], second[:, 1:].mean(1), third[:, 0], third[:, 1:].mean(1)], 1)
+    torch.testing.assert_close(found["last2_cls_mean"], wanted)
+    torch.testing.assert_close(found["pixels"], F.interpolate(images, size=32, mode="area").flatten(1))
+    assert {way: value.shape[1] for way, value in found.items()} == features.widths
+
+
+def test_frozen_means_frozen():
+    features = FrozenFeatures(beit(drop_path_rate=0.5), ["last1_mean"]).train()
+    images = torch.randn(4, 3, 32, 32)
+    assert not features.backbone.training
+    assert torch.equal(features(images)["last1_mean"], features(images)["last1_mean"])
+    assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+@pytest.mark.parametrize(
+    ("ways", "told"),
+    [
+        ([], "at least one"),
+        (["last3_mean"], "'last3_mean' are unknown; .* n from 1 to 2"),
+        (["last0_mean"], "unknown"),
+        (["mean"], "unknown"),
+    ],
+)
+def test_bad_ways(ways, told):
+    with pytest.raises(ValueError, match=told):
+        FrozenFeatures(beit(), ways)
