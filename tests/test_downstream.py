@@ -233,6 +233,16 @@ def test_an_exported_teacher_gives_the_same_probes(runs, tmp_path):
     assert found[0] == found[1]
 
 
+def test_features_of_several_crops(runs, tmp_path):
+    """Twice as many neighbours, and others than the central squares."""
+    _, changes = runs
+    own = [item for item in changes if "schedule" not in item]
+    train(composed("train", tmp_path, "experiment=vit_b_knn", *own, FEW, "task.views=2"))
+    bank = state(tmp_path)["probes.knn._extra_state"]["bank"]
+    assert len(bank) == 2 * 48
+    assert not torch.equal(bank[:48], bank[48:])
+
+
 def test_a_larger_image_after_fine_tuning(runs, tmp_path):
     """As vit_b_finetune_384: tables are resized, the head is kept."""
     folder, changes = runs

@@ -9,6 +9,7 @@ from timm.models.beit import Beit
 
 from conmim_lightning.models.backbones import beit, named
 from conmim_lightning.models.encoder import Encoder
+from conmim_lightning.weights.timm_folder import export_backbone
 
 SMALL = {
     "img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "init_values": 0.1,
@@ -58,6 +59,22 @@ def test_drawn_alike_whoever_makes_it():
 def test_any_of_timms_by_name():
     model = named(name="vit_tiny_patch16_224.augreg_in21k", img_size=32, num_classes=3)
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_an_exported_folder_as_timm_names_it(tmp_path):
+    source = beit(**SMALL)
+    export_backbone(source, SMALL, tmp_path / "out", mean=[0.5] * 3, std=[0.5] * 3, card="")
+    found = named(weights=f"local-dir:{tmp_path}/out", img_size=32, global_pool="token")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(found.eval().forward_features(images), source.eval().forward_features(images))
+    larger = named(weights=f"local-dir:{tmp_path}/out", img_size=48, global_pool="token")
+    assert larger.rel_pos_bias.relative_position_bias_table.shape == (11 * 11 + 3, 2)
+
+
+def test_neither_name_nor_weights():
+    with pytest.raises(ValueError, match=r"give backbone.name= or backbone.weights="):
+        named()
 
 
 @pytest.mark.parametrize("name", ["no_such_model", "resnet18"])

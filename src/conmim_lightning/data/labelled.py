@@ -31,6 +31,7 @@ class LabelledImages(Dataset[LabelledBatch]):
         size: side of what the transform gives.
         seed: of the run.
         train: whether broken images are replaced.
+        epoch: that the randomness of samples asked for by number alone is drawn for.
         keep_decoded: keep every decoded image in memory, for collections that fit there (once a loader process).
     """
 
@@ -43,6 +44,7 @@ class LabelledImages(Dataset[LabelledBatch]):
         size: int,
         seed: int = 0,
         train: bool = False,
+        epoch: int = 0,
         keep_decoded: bool = False,
     ) -> None:
         self.source = source
@@ -51,6 +53,7 @@ class LabelledImages(Dataset[LabelledBatch]):
         self.size = size
         self.seed = seed
         self.train = train
+        self.epoch = epoch
         self._kept: dict[int, DecodedPicture] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class LabelledImages(Dataset[LabelledBatch]):
 
     def __getitem__(self, key: SampleKey | int) -> LabelledBatch:
         """One sample; the fields of ``LabelledBatch`` without the batch dimension."""
-        key = SampleKey(0, key) if isinstance(key, int) else key
+        key = SampleKey(self.epoch, key) if isinstance(key, int) else key
         index, faults, substitutes = key.index, [], None
         for _ in range(_SUBSTITUTES if self.train else 1):
             try:

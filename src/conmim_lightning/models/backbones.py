@@ -76,7 +76,7 @@ eva = _factory(Eva, "eva")
 
 def named(
     *,
-    name: str,
+    name: str | None = None,
     weights: str | None = None,
     branch: Branch = "teacher",
     allow: Sequence[str] = (),
@@ -91,7 +91,7 @@ def named(
 
     Args:
         name: as in ``timm.list_models()``, what follows the first point does not count; or "local-dir:" and an
-            exported folder.
+            exported folder; null takes that of the weights.
         weights: see ``_start``.
         branch: see ``_start``.
         allow: see ``_start``.
@@ -105,6 +105,9 @@ def named(
     Raises:
         ValueError: timm does not know the name, or it is no vision Transformer with ``blocks``.
     """
+    name = weights if name is None else name
+    if name is None:
+        raise ValueError("give backbone.name= or backbone.weights=, such as vit_base_patch16_224.mae")
     known = name if name.startswith("local-dir:") else name.split(".")[0]
     try:
         model: Any = timm.create_model(

@@ -32,6 +32,8 @@ class FrozenTask(LightningModule):
         num_classes: K, >= 2.
         probes: factories by name, such as ``KNNProbe``; each takes ``num_classes`` and the features' ``widths``.
         features: ways to read features, see ``FrozenFeatures``.
+        views: random crops (as training's) of each training image whose features the probes are fitted to; 0 takes the
+            image as it is evaluated.
         folder: where features lie meanwhile, 2 bytes a number; null takes the system's folder for such files.
 
     Raises:
@@ -46,9 +48,12 @@ class FrozenTask(LightningModule):
         num_classes: int,
         probes: Mapping[str, Any],
         features: Sequence[str],
+        views: int = 0,
         folder: str | None = None,
     ) -> None:
         super().__init__()
+        if views < 0:
+            raise ValueError(f"views must be at least 0, got {views}")
         if not probes:
             raise ValueError("there must be at least one probe, such as task.probes.knn")
         self.features = FrozenFeatures(model, features)
@@ -63,6 +68,7 @@ class FrozenTask(LightningModule):
         }
         self.normalize = normalize
         self.num_classes = num_classes
+        self.views = views
         self.folder = folder
         self.classes: list[str] = []
         self.fitted = False
@@ -95,8 +101,9 @@ class FrozenTask(LightningModule):
         if self.fitted:
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        train = self._rows(data.evaluation("train"), "train")
-        selection = self._rows(data.evaluation("val"), "held out") if data.held_out_share else None
+        views = range(self.views) if self.views else [None]
+        train = self._rows([data.evaluation("train", view) for view in views], "train")
+        selection = self._rows([data.evaluation("val")], "held out") if data.held_out_share else None
         for name, probe in self.probes.items():
             found = cast(Any, probe).fit(train, selection, self.device)
             told = "".join(f"; {key} {value:.4f}" for key, value in found.items())
@@ -141,14 +148,15 @@ class FrozenTask(LightningModule):
         """Raise ValueError for images (C, H, W) or classes (K,) of other data than the model was made for."""
         check_labelled(self.features.backbone, image, scores, self.num_classes)
 
-    def _rows(self, loader: Any, part: str) -> Rows:
-        """Features of all images of a part, those that other devices computed included."""
-        rows = Rows(len(loader.dataset), self.features.widths, self.folder)
-        rounds = int(self._everyones(torch.tensor([len(loader)], device=self.device)).max())
-        batches = iter(loader)
-        for _ in tqdm(range(rounds), desc=f"features, {part}", disable=self.global_rank > 0, leave=False):
-            features, labels = self._encoded(next(batches, None))
-            rows.add({way: self._everyones(values) for way, values in features.items()}, self._everyones(labels))
+    def _rows(self, loaders: Sequence[Any], part: str) -> Rows:
+        """Features of all images of a part, those that other devices computed included; once for each loader."""
+        rows = Rows(sum(len(loader.dataset) for loader in loaders), self.features.widths, self.folder)
+        for loader in loaders:
+            rounds = int(self._everyones(torch.tensor([len(loader)], device=self.device)).max())
+            batches = iter(loader)
+            for _ in tqdm(range(rounds), desc=f"features, {part}", disable=self.global_rank > 0, leave=False):
+                features, labels = self._encoded(next(batches, None))
+                rows.add({way: self._everyones(values) for way, values in features.items()}, self._everyones(labels))
         if not len(rows):
             raise ValueError(f"none of the images of part {part!r} can be read, or none has a class")
         return rows

@@ -57,7 +57,7 @@ def read_weights(place: str, branch: Branch = "teacher") -> Weights:
     """
     if branch not in BRANCHES:
         raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
-    path = Path(place).expanduser()
+    path = Path(place.removeprefix("local-dir:")).expanduser()
     if path.is_dir():
         return _from_folder(path, branch)
     if path.is_file():

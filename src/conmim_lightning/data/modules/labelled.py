@@ -177,10 +177,15 @@ class LabelledDataModule(ResumableDataModule):
         """Every image of ``predict_root`` once over all devices."""
         return self.evaluation("predict")
 
-    def evaluation(self, part: str) -> DataLoader[Any]:
-        """Every image of "train", "val", "test" or "predict" once over all devices, in order, nothing random."""
+    def evaluation(self, part: str, view: int | None = None) -> DataLoader[Any]:
+        """Every image of a part once over all devices, in order.
+
+        Args:
+            part: "train", "val", "test" or "predict".
+            view: None for the evaluation's transform, without randomness; a number for the training's, drawn for it.
+        """
         return evaluation_loader(
-            self._images(part),
+            self._images(part, train=view is not None, epoch=view or 0),
             batch_size=self.evaluation_batch_size,
             num_workers=self.num_workers,
             rank=self._rank(),
@@ -213,7 +218,7 @@ class LabelledDataModule(ResumableDataModule):
             )
         return source
 
-    def _images(self, part: str, *, train: bool = False, keep_decoded: bool = False) -> LabelledImages:
+    def _images(self, part: str, *, train: bool = False, epoch: int = 0, keep_decoded: bool = False) -> LabelledImages:
         return LabelledImages(
             self.sources[part],
             decoder=self.decoder,
@@ -221,6 +226,7 @@ class LabelledDataModule(ResumableDataModule):
             size=self.transforms[False].size,
             seed=self.seed,
             train=train,
+            epoch=epoch,
             keep_decoded=keep_decoded,
         )
 
