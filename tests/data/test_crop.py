@@ -83,3 +83,22 @@ def test_the_generator_is_used_up_alike_for_any_image():
         RandomResizedCrop(8)(DecodedPicture(torch.zeros(3, *size, dtype=torch.uint8)), random)
         after.append(torch.rand(1, generator=random).item())
     assert after[0] == after[1]
+
+
+@pytest.mark.parametrize(("flip", "share"), [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
+def test_flips_come_as_often_as_asked(flip, share):
+    """Seen at a ramp from left to right; what else is drawn stays the same."""
+    ramp = DecodedPicture(torch.arange(64, dtype=torch.uint8).expand(3, 64, 64).contiguous())
+    crops = [RandomResizedCrop(16, flip=flip)(ramp, generator(0, 0, index)).int() for index in range(200)]
+    flipped = [crop[0, 0, 0] > crop[0, 0, -1] for crop in crops]
+    assert abs(sum(map(bool, flipped)) / 200 - share) < 0.1
+    plain = [RandomResizedCrop(16, flip=0.0)(ramp, generator(0, 0, index)).int() for index in range(200)]
+    assert all(
+        torch.equal(crop.flip(-1) if turned else crop, other)
+        for crop, turned, other in zip(crops, flipped, plain, strict=True)
+    )
+
+
+def test_a_flip_is_a_probability():
+    with pytest.raises(ValueError, match="flip must be a probability from 0 to 1, got 2"):
+        RandomResizedCrop(16, flip=2)

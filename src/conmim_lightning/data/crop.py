@@ -22,19 +22,25 @@ class Sized(Protocol):
 
 
 class RandomResizedCrop:
-    """Flip with probability 1/2 and resize a random part, bicubic, as torchvision's transform of that name does.
+    """Resize a random part, bicubic, as torchvision's transform of that name does, and flip it at times.
 
     Args:
         size: side of the result in pixels.
         scale: smallest and largest share of the image's area; 0 < smallest <= largest <= 1.
         ratio: smallest and largest ratio of width to height.
+        flip: probability of a flip from left to right, in [0, 1]; 0 where sides mean something, as in writing.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
     def __init__(
-        self, size: int, *, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+        self,
+        size: int,
+        *,
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
     ) -> None:
         if size < 1:
             raise ValueError(f"crop size must be a positive number of pixels, got {size}")
@@ -42,14 +48,17 @@ class RandomResizedCrop:
             raise ValueError(f"crop scale must be [smallest, largest] in (0, 1], got {list(scale)}")
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"crop ratio must be [smallest, largest] with 0 < smallest <= largest, got {list(ratio)}")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip must be a probability from 0 to 1, got {flip}")
         self.size = size
+        self.flip = flip
         self.scale = tuple(scale)
         self.log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
 
     def __call__(self, picture: Sized, generator: Generator) -> Tensor:
         """Crop drawn from the generator, (C, size, size) uint8."""
         box = self.box(picture.width, picture.height, generator)
-        flipped = torch.rand(1, generator=generator).item() < 0.5
+        flipped = torch.rand(1, generator=generator).item() < self.flip
         crop = picture.region(box, self.size)
         return crop.flip(-1) if flipped else crop
 
