@@ -74,7 +74,7 @@ def test_evaluated_alone_as_at_the_end_of_the_run(runs, tmp_path, kind):
     rows = table(tmp_path / "table.tsv")
     assert len(rows) == 24
     right = sum(row["class"] == row["answer_1"] for row in rows) / len(rows)
-    assert right == pytest.approx(found.get("test/top1", found.get("test/knn_k1_top1")))
+    assert right == pytest.approx(found["test/top1"])
     assert all(float(row["score_1"]) >= float(row["score_2"]) for row in rows)
     per_class = table(tmp_path / "per_class.tsv")
     assert sum(int(row["images"]) for row in per_class) == 24
@@ -243,6 +243,57 @@ def test_features_of_several_crops(runs, tmp_path):
     assert not torch.equal(bank[:48], bank[48:])
 
 
+def test_a_fine_tuned_model_may_be_probed(runs, tmp_path):
+    folder, changes = runs
+    own = [item for item in changes if "schedule" not in item and "weights" not in item]
+    own += [f"backbone.weights={folder}/finetuned", "backbone=vit_tiny_finetuned", FEW]
+    train(composed("train", tmp_path, "experiment=vit_b_knn", *own))
+    before, after = state(folder / "finetuned"), state(tmp_path)
+    assert torch.equal(after["features.backbone.blocks.3.attn.qkv.weight"], before["model.blocks.3.attn.qkv.weight"])
+
+
+def test_neighbours_vote_in_full_precision_under_bfloat16(runs, tmp_path, monkeypatch):
+    """The encoder may run in bfloat16; cosines must not."""
+    from conmim_lightning.probes import knn
+
+    seen, original = [], knn.knn_votes
+
+    def spy(queries, *args, **kwargs):
+        seen.append(((queries @ queries.T).dtype, torch.is_autocast_enabled("cpu")))
+        return original(queries, *args, **kwargs)
+
+    monkeypatch.setattr(knn, "knn_votes", spy)
+    _, changes = runs
+    own = [item for item in changes if "schedule" not in item and "precision" not in item]
+    train(composed("train", tmp_path, "experiment=vit_b_knn", *own, FEW, "trainer.precision=bf16-mixed"))
+    assert set(seen) == {(torch.float32, False)}
+
+
+def test_choosing_on_the_test_images_is_refused(runs, tmp_path):
+    _, changes = runs
+    with pytest.raises(ValueError, match=r"27 classifiers to choose from need other images than the test's"):
+        train(composed("train", tmp_path, "experiment=vit_b_linear", *changes, "data.held_out_share=0"))
+
+
+def test_there_is_nothing_to_resume_in_a_test(runs, tmp_path):
+    folder, changes = runs
+    own = [item for item in changes if "schedule" not in item]
+    with pytest.raises(ValueError, match=r"resume= goes on with a training, and stages has none"):
+        train(composed("train", tmp_path, "experiment=vit_b_knn", *own, f"resume={folder}/finetuned"))
+
+
+def test_broken_images_of_val_do_not_count_against_training(runs, tmp_path, scenes_root):
+    _, changes = runs
+    shutil.copytree(scenes_root / "folders", tmp_path / "set")
+    for path in sorted((tmp_path / "set" / "val").glob("*/*.jpg"))[:2]:
+        path.write_bytes(b"nothing")
+    own = [*changes, "data.prepare=null", f"data.root={tmp_path}/set", "data.evaluation_batch_size=1"]
+    train(composed("train", tmp_path / "run", "experiment=quickstart_finetune", *own))
+    assert not (tmp_path / "run" / "broken_images.tsv").exists()
+    assert len((tmp_path / "run" / "test_broken_images.tsv").read_text().splitlines()) == 2
+    assert figures(tmp_path / "run")["test/unreadable_images"] == 2
+
+
 def test_a_larger_image_after_fine_tuning(runs, tmp_path):
     """As vit_b_finetune_384: tables are resized, the head is kept."""
     folder, changes = runs
@@ -283,6 +334,30 @@ def test_two_devices_count_every_image_once(runs, tmp_path, kind):
     if kind == "frozen":  # the linear classifiers see the images in another order
         wanted, found = ({n: v for n, v in both.items() if "linear" not in n} for both in (wanted, found))
     assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.parametrize("experiment", ["quickstart_finetune", "vit_b_linear"])
+def test_two_devices_train_as_one(runs, tmp_path, experiment):
+    """The same images a step: the same weights within float rounding, the same figures."""
+    _, changes = runs
+    changes = [item for item in changes if "batch_size" not in item] + ["seed=1"]
+    changes += ["task.norm=none", "task.rates=[0.1,0.01]"] if "linear" in experiment else []
+    train(composed("train", tmp_path / "one", f"experiment={experiment}", *changes, "data.batch_size=8"))
+    words = [f"experiment={experiment}", *changes, "data.batch_size=4", "logger=none", "trainer=ddp"]
+    words += ["trainer.accelerator=cpu", "trainer.devices=2", f"hydra.run.dir={tmp_path}/two"]
+    told = subprocess.run(
+        [sys.executable, "-m", "conmim_lightning.train", *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr[-3000:]
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    for name, value in figures(tmp_path / "one").items():
+        if name.startswith(("val/", "test/")):
+            assert figures(tmp_path / "two")[name] == pytest.approx(value, abs=1e-3), name
 
 
 @pytest.mark.slow

@@ -62,13 +62,16 @@ def _data(plain: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _callbacks(plain: dict[str, Any]) -> list[Any]:
+    from conmim_lightning.callbacks.broken_images import BrokenImages
     from conmim_lightning.callbacks.class_report import ClassReport
     from conmim_lightning.callbacks.predictions import Predictions
 
     folder = plain["paths"]["run_dir"]
     path = plain["predictions"] or (os.path.join(folder, "predictions.tsv") if plain["images"] else None)
     wanted: list[Any] = [Predictions(path, all_scores=plain["all_scores"])] if path else []
-    return wanted if plain["images"] else [*wanted, ClassReport(folder)]
+    if plain["images"]:
+        return wanted
+    return [*wanted, ClassReport(folder), BrokenImages(os.path.join(folder, "broken_images.tsv"))]
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="evaluate")
@@ -78,7 +81,7 @@ def main(cfg: DictConfig) -> None:
         figures = run(cfg)
     folder = Path(cfg.paths.run_dir)
     print(f"\n{told_figures(figures)}", end="")
-    places = [folder / METRICS, folder / "per_class.tsv", folder / "confusion.png"]
+    places = [folder / METRICS, folder / "per_class.tsv", folder / "confusion.png", folder / "test_broken_images.tsv"]
     places.append(Path(cfg.predictions) if cfg.predictions else folder / "predictions.tsv")
     for path in places:
         if path.exists():

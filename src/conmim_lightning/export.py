@@ -60,11 +60,11 @@ def _card(record: dict[str, Any], step: int, branch: str, classes: list[str] | N
     """What the folder holds and where it comes from."""
     backbone = record["config"]["backbone"]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    what = (
-        f"The {branch}'s encoder"
-        if "masking" in record["config"]
-        else f"A model trained with labels (started from {backbone.get('weights') or 'drawn weights'})"
-    )
+    start = backbone.get("weights") or "drawn weights"
+    what = {
+        "PretrainTask": f"The {branch}'s encoder",
+        "ClassificationTask": f"A model fine-tuned with labels (started from {start})",
+    }.get(record["config"]["task"]["_target_"].rsplit(".", 1)[-1], f"An encoder (from {start}; not trained since)")
     return f"""# ConMIM vision Transformer
 
 {what} after {step} optimizer steps, written by conmim-lightning, an implementation of masked image modeling with

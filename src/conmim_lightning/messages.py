@@ -16,7 +16,7 @@ EXPECTED_WARNINGS = (
     r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # such as the timer of an earlier max_time
     r"The dirpath has changed from .*",  # a resumed run writes to its own folder
     r"The number of training batches \(\d+\) is smaller than the logging interval.*",
-    r"It is recommended to use `self.log.*sync_dist=True`.*",
+    r".*It is recommended to use .self.log.*sync_dist=True.*",
     r"`training_step` returned `None`.*",
 )
 """Beginnings of warnings that do not concern a user of this project, as regular expressions."""

@@ -46,6 +46,8 @@ def count_classes(root: str, part: str) -> int:
 
 def evaluation_resize(size: int) -> int:
     """Pixels of the shorter side before the central square (official: 8/7 of it, from 384 on the size itself)."""
+    if not isinstance(size, int):
+        raise ValueError(f"backbone.img_size must be a whole number, the side of square images, got {size}")
     return size if size >= 384 else int(size / (224 / 256))
 
 

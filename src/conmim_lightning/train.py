@@ -88,6 +88,10 @@ def _data_and_task(plain: dict[str, Any]) -> tuple[Any, Any]:
 
     from conmim_lightning.weights.checkpoint import read_checkpoint
 
+    if plain["resume"] and "fit" not in plain["stages"]:
+        raise ValueError("resume= goes on with a training, and stages has none; to test a run: evaluate checkpoint=...")
+    if unknown := set(plain["stages"]) - {"fit", "test"} or not plain["stages"]:
+        raise ValueError(f"stages must be of fit and test, got {plain['stages']}: {unknown}")
     checkpoint = read_checkpoint(plain["resume"]) if plain["resume"] else None
     if checkpoint:
         plain["task"] = without_weights(plain["task"])  # they are in the checkpoint

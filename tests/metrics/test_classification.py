@@ -48,3 +48,10 @@ def test_many_heads_at_once():
     accuracy = HeadAccuracy(2)
     accuracy.update(torch.stack([SCORES, SCORES.flip(1)]), LABELS)
     assert accuracy.compute().tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_classes_that_do_not_occur_do_not_count():
+    """Class 2 never occurs but is answered once: the mean is over classes 0 and 1."""
+    judge = Judge(3)
+    judge.update("val", torch.eye(3)[[0, 0, 1, 2]], torch.tensor([0, 0, 1, 1]))
+    assert judge.figures("val")["val/mean_class_top1"] == pytest.approx((1 + 0.5) / 2)

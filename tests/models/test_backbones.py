@@ -94,3 +94,17 @@ def test_the_teacher_of_a_run_by_configuration(tmp_path):
         tokens = found.eval().forward_features(images)
         wanted = model.teacher_encoder(images)
     torch.testing.assert_close(tokens, wanted)
+
+
+def test_one_of_timms_is_exported_by_its_name(tmp_path):
+    """Another width than that of the family's default; with a classifier."""
+    import timm
+
+    name = "vit_tiny_patch16_224.augreg_in21k"
+    model = named(name=name, img_size=32, num_classes=3)
+    node = {"name": name, "img_size": 32, "num_classes": 3, "global_pool": "avg", "in_chans": 3}
+    export_backbone(model, node, tmp_path / "out", mean=[0.5] * 3, std=[0.5] * 3, card="", classes=["a", "b", "c"])
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        found = timm.create_model(f"local-dir:{tmp_path}/out", pretrained=True).eval()(images)
+        torch.testing.assert_close(found, model.eval()(images))

@@ -44,3 +44,9 @@ def test_frozen_means_frozen():
 def test_bad_ways(ways, told):
     with pytest.raises(ValueError, match=told):
         FrozenFeatures(beit(), ways)
+
+
+@pytest.mark.parametrize("changes", [{"num_classes": 3}, {"global_pool": "avg", "num_classes": 3}])
+def test_a_classifier_is_no_backbone_for_features(changes):
+    with pytest.raises(ValueError, match=r"num_classes=0 and global_pool=token"):
+        FrozenFeatures(beit(**changes), ["last1_mean"])

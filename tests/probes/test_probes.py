@@ -56,9 +56,9 @@ def test_rows_leave_out_what_has_no_class_and_refuse_what_overflows():
 
 def test_rows_leave_nothing_behind(tmp_path):
     store = Rows(3, {"a": 2}, str(tmp_path / "here"))
-    assert len(list((tmp_path / "here").glob("*/*.npy"))) == 1
+    assert len(list((tmp_path / "here").iterdir())) == 1
     del store
-    assert not list((tmp_path / "here").glob("*/*"))
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_nearest_neighbours_are_sklearns():
@@ -172,9 +172,19 @@ def test_bad_settings(make, told):
         make()
 
 
-def test_more_neighbours_than_images():
-    with pytest.raises(ValueError, match="asks for 50 of 20 training images"):
-        KNNProbe(num_classes=3, widths=WIDTHS, num_neighbors=[50]).fit(rows(20, 0), None, "cpu")
+def test_with_fewer_images_than_neighbours_all_vote():
+    probe = KNNProbe(num_classes=3, widths=WIDTHS, num_neighbors=[20, 50])
+    probe.fit(rows(20, 0), None, "cpu")
+    queries, _ = made(5, 1)
+    assert torch.equal(probe(queries)["k50"], probe(queries)["k20"])
+
+
+def test_a_disk_without_room_is_told_before(monkeypatch, tmp_path):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("conmim_lightning.probes.rows.shutil.disk_usage", lambda place: usage)
+    with pytest.raises(ValueError, match=r"features of 1000 images need .* set task.folder"):
+        Rows(1000, WIDTHS, str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_vote_of_one_neighbour_is_certain():

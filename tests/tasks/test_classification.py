@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import beit
-from lightning import LightningDataModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from conmim_lightning.batches import LabelledBatch
+from conmim_lightning.callbacks.average import WarmedAverage
 from conmim_lightning.models.normalize import Normalize
 from conmim_lightning.optim.non_finite import NonFiniteError
 from conmim_lightning.tasks.classification import ClassificationTask
@@ -113,13 +114,6 @@ def test_what_is_random_follows_from_the_seed_alone(name):
     assert not same(first, fitted(make_task()))
 
 
-def test_the_loss_is_timms_soft_cross_entropy_under_mixup():
-    from timm.loss import SoftTargetCrossEntropy
-
-    logits, soft = torch.randn(5, 3), torch.rand(5, 3).softmax(1)
-    torch.testing.assert_close(F.cross_entropy(logits, soft), SoftTargetCrossEntropy()(logits, soft))
-
-
 def test_smoothing_with_and_without_mixup_is_the_same_target():
     """Mixup that never mixes gives the loss of plain smoothing."""
     plain = fitted(make_task(label_smoothing=0.1))
@@ -179,15 +173,52 @@ def test_a_gradient_that_is_not_finite_stops():
         trainer(num_sanity_val_steps=0).fit(task, datamodule=Data())
 
 
-def test_the_moving_average_is_what_is_validated_and_saved(tmp_path):
-    """Lightning's callback; the weights that a checkpoint names are the average, in our place too."""
-    from lightning.pytorch.callbacks import EMAWeightAveraging
+def test_the_moving_average_by_hand():
+    """Against the recursion on the weights that were trained, its decay growing with the updates."""
+    trained = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+            trained.append(task.model.head.weight.detach().clone())
 
     task = make_task()
-    run = trainer(callbacks=[EMAWeightAveraging(decay=0.5)])
+    trainer(callbacks=[Watch(), WarmedAverage(decay=0.25)]).fit(task, datamodule=Data())
+    wanted = trained[0]  # the first update copies
+    for updates, weight in enumerate(trained[1:], start=1):
+        decay = min(0.25, (1 + updates) / (10 + updates))
+        wanted = decay * wanted + (1 - decay) * weight
+    torch.testing.assert_close(task.model.head.weight.detach(), wanted)
+    assert not torch.equal(wanted, trained[-1])
+
+
+def test_a_decay_out_of_range():
+    with pytest.raises(ValueError, match="decay of the average must lie in"):
+        WarmedAverage(decay=1.0)
+
+
+@pytest.mark.parametrize("known", [["b", "a", "c"], ["x", "y", "z"]])
+def test_a_head_for_other_classes_is_drawn_anew(known):
+    task = make_task(optimizer=partial(torch.optim.SGD, lr=1e-30))
+    task.model.trained_classes, task.model.head_scale = known, 0.001
+    with torch.no_grad():
+        task.model.head.weight.fill_(1.0)
+    with pytest.warns(UserWarning, match=r"knows 3 classes, .* drawn anew"):
+        after = fitted(task)["head.weight"]
+    assert 0 < after.abs().max() < 1e-4
+
+
+def test_a_head_for_the_same_classes_stays():
+    task = make_task(optimizer=partial(torch.optim.SGD, lr=1e-30))
+    task.model.trained_classes, task.model.head_scale = CLASSES, 0.5
+    before = task.model.head.weight.clone()
+    assert torch.equal(fitted(task)["head.weight"], before)
+
+
+def test_bfloat16_learns_too():
+    task, run = make_task(), trainer(max_epochs=20, precision="bf16-mixed")
     run.fit(task, datamodule=Data())
-    averaged = {name: value.clone() for name, value in task.model.state_dict().items()}
-    assert not same(averaged, fitted(make_task()))
+    run.test(task, datamodule=Data(), verbose=False)
+    assert run.callback_metrics["test/top1"] == 1
 
 
 def test_other_normalisation_than_the_weights_is_told():

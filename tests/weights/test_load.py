@@ -74,3 +74,27 @@ def test_a_grid_that_cannot_be_resized():
         ValueError, match=r"rel_pos_bias.relative_position_bias_table cannot be resized: .* 4 x 8 patches"
     ):
         load_weights(beit(img_size=(32, 64)), weights_of(beit()))
+
+
+def test_names_are_allowed_whole_and_as_a_list():
+    with pytest.raises(ValueError, match=r"must be a list of names, such as \[head\], got the text 'head'"):
+        load_weights(beit(), weights_of(beit()), allow="head")
+    state = {name: value for name, value in beit().state_dict().items() if name != "cls_token"}
+    lacking = Weights(state, "elsewhere", {}, None, None)
+    with pytest.raises(ValueError, match="missing: cls_token"):
+        load_weights(beit(), lacking, allow=["c", "cls"])
+    load_weights(beit(), lacking, allow=["cls_token"])
+
+
+def test_what_would_let_all_blocks_pass_is_not_advised():
+    with pytest.raises(ValueError, match="another architecture") as told:
+        load_weights(beit(depth=3), weights_of(beit()))
+    assert "allow" not in str(told.value)
+
+
+def test_a_fine_tuned_model_is_read_by_a_backbone_made_for_it():
+    source = beit(num_classes=5, **CLASSIFIER)
+    target = beit(use_shared_rel_pos_bias=False, use_rel_pos_bias=True)
+    load_weights(target, weights_of(source), allow=["norm", "fc_norm", "head"])
+    mine = target.blocks.state_dict()
+    assert all(torch.equal(value, mine[name]) for name, value in source.blocks.state_dict().items())

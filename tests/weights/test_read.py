@@ -90,6 +90,15 @@ def test_a_name_is_asked_of_timm(monkeypatch):
     assert found.mean == [0.5, 0.5, 0.5]
 
 
+def test_the_hub_is_asked_of_timm(monkeypatch):
+    def refuse(name, pretrained):
+        raise OSError(f"asked for {name}")
+
+    monkeypatch.setattr("conmim_lightning.weights.read.timm.create_model", refuse)
+    with pytest.raises(ValueError, match="asked for hf-hub:timm/vit_tiny"):
+        read_weights("hf-hub:timm/vit_tiny")
+
+
 def test_what_timm_cannot_get_is_told(monkeypatch):
     def refuse(name, pretrained):
         raise OSError("no network")

@@ -45,6 +45,13 @@ class BrokenImages(Callback):
             self.broken = set().union(*everyones)
             self._stop_if_too_many(trainer)
 
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """List what cannot be tested, in a file of its own."""
+        if lines := [line for line in batch.broken if line]:
+            self._append(trainer, self.path.with_name(f"test_{self.path.name}"), lines)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how many there were."""
         if self.broken:
@@ -59,12 +66,16 @@ class BrokenImages(Callback):
         self.broken = set(state_dict["broken"])
 
     def _add(self, trainer: Trainer, lines: list[str]) -> None:
+        self._append(trainer, self.path, lines)
+        self.broken |= {_name(line) for line in lines}
+
+    @staticmethod
+    def _append(trainer: Trainer, path: Path, lines: list[str]) -> None:
         rank = trainer.global_rank
-        target = self.path if rank == 0 else self.path.with_suffix(f".{rank}{self.path.suffix}")
+        target = path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in lines)
-        self.broken |= {_name(line) for line in lines}
 
     def _stop_if_too_many(self, trainer: Trainer) -> None:
         total = len(trainer.datamodule.source)  # type: ignore[attr-defined]

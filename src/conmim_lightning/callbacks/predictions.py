@@ -16,7 +16,7 @@ class Predictions(Callback):
     An image that cannot be read has the reason instead.
 
     Args:
-        path: file to write; several devices write one each and the first one puts them together, in the images' order.
+        path: file to write, in the images' order; the first of several devices writes for all.
         all_scores: add a column for each class.
     """
 

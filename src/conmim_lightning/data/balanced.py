@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.sampler import Resumable, SampleKey
+from conmim_lightning.data.sampler import EpochSampler, SampleKey
 from conmim_lightning.randomness import stream_seed
 
 _STREAM = -3  # in place of a sample index
 
 
-class BalancedSampler(Resumable):
+class BalancedSampler(EpochSampler):
     """Every class is equally likely at each place, and every image within a class; images come again within an epoch.
 
     An epoch has as many samples as the collection. Device r of R takes places r, r + R, ... of one order.
@@ -24,16 +24,8 @@ class BalancedSampler(Resumable):
     """
 
     def __init__(self, labels: NDArray[np.int64], *, seed: int, rank: int = 0, num_devices: int = 1) -> None:
-        super().__init__()
+        super().__init__(len(labels), seed=seed, rank=rank, num_devices=num_devices)
         self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        self.num_samples = len(labels)
-        self.seed = seed
-        self.rank = rank
-        self.num_devices = num_devices
-
-    def __len__(self) -> int:
-        """Samples of this device in a whole epoch."""
-        return self.num_samples // self.num_devices
 
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this device's samples in the current epoch."""

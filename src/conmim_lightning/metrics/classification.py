@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection, SumMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassStatScores
 
 _BINS = 15
 
@@ -71,10 +71,28 @@ def _metrics(num_classes: int) -> MetricCollection:
     metrics: dict[str, Metric | MetricCollection] = {
         "top1": MulticlassAccuracy(num_classes, average="micro"),
         "top5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
-        "mean_class_top1": MulticlassAccuracy(num_classes, average="macro"),
+        "mean_class_top1": MeanClassAccuracy(num_classes),
         "calibration_error": MulticlassCalibrationError(num_classes, n_bins=_BINS),
     }
     return MetricCollection(metrics, compute_groups=False)
+
+
+class MeanClassAccuracy(MulticlassStatScores):
+    """Mean of the classes' shares of right answers, over the classes that occur.
+
+    torchmetrics' macro average counts a class that never occurs as 0 once it has been answered.
+
+    Args:
+        num_classes: number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average=None)
+
+    def compute(self) -> Tensor:
+        """Share, 0 to 1."""
+        right, _, _, _, images = super().compute().float().T
+        return (right[images > 0] / images[images > 0]).mean()
 
 
 class HeadAccuracy(Metric):

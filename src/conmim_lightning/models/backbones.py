@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
-import torch
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from conmim_lightning.models.initial import init_backbone
+from conmim_lightning.models.initial import draw_head, init_backbone
 from conmim_lightning.weights.load import load_weights
 from conmim_lightning.weights.read import Branch, read_weights
 
@@ -40,16 +39,16 @@ def _start(
         head_scale: a classifier that is drawn is multiplied with this (official: .001 for fine-tuning).
     """
     init_backbone(backbone)
-    head = getattr(backbone, "head", None)
-    if isinstance(head, nn.Linear):
-        with torch.no_grad():
-            head.weight.mul_(head_scale)
+    if isinstance(getattr(backbone, "head", None), nn.Linear):
+        draw_head(backbone, head_scale)
+    backbone.head_scale = head_scale
     backbone.started_from = weights
     if weights is not None:
         found = read_weights(weights, branch)
         left = load_weights(backbone, found, allow=allow)
         _log.info("weights of %s%s", found.origin, f"; but for:\n{left.told()}" if left else "")
         backbone.trained_on = (found.mean, found.std)
+        backbone.trained_classes = list(found.classes)
     return backbone
 
 

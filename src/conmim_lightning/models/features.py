@@ -27,11 +27,14 @@ class FrozenFeatures(nn.Module):
         ways: names, at least one.
 
     Raises:
-        ValueError: a name is unknown, or asks for more blocks or for a class token than there are.
+        ValueError: the backbone has a classifier or lacks the final norm, or a name is unknown or asks for more
+            blocks or for a class token than there are.
     """
 
     def __init__(self, backbone: Any, ways: Sequence[str]) -> None:
         super().__init__()
+        if backbone.num_classes or isinstance(backbone.norm, nn.Identity):
+            raise ValueError("frozen features need a backbone with num_classes=0 and global_pool=token")
         self.backbone = backbone.requires_grad_(False)
         self.ways = list(dict.fromkeys(ways))
         if not self.ways:

@@ -25,6 +25,13 @@ def init_backbone(backbone: Any) -> None:
             block.get_parameter(name).div_(math.sqrt(2 * layer))
 
 
+@torch.no_grad()
+def draw_head(backbone: Any, scale: float) -> None:
+    """Draw a classifier anew, smaller by ``scale`` (official: .001 for fine-tuning)."""
+    init_weights(backbone.head)
+    backbone.head.weight.mul_(scale)
+
+
 def cut_normal_(tensor: Tensor) -> None:
     """official: normal of spread .02, cut at one spread on each side (timm's default cuts at 2.0, that is, never)."""
     nn.init.trunc_normal_(tensor, std=_INIT_STD, a=-_INIT_STD, b=_INIT_STD)

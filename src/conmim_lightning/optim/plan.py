@@ -90,8 +90,13 @@ class Plan:
             f"effective batch {self.effective_batch(trainer)} = {self.batch_size} a device x {trainer.world_size} "
             f"devices x {trainer.accumulate_grad_batches} accumulated; peak learning rate {rate:.6g} "
             f"(scaling {self.lr_scaling}: x {self._scale(trainer):.6g}); {self.total_steps(trainer)} steps, "
-            f"{self.warmup_steps(trainer)} of warm-up"
+            f"{self.warmup_steps(trainer)} of warm-up{self._told_reference(trainer)}"
         )
+
+    def _told_reference(self, trainer: Any) -> str:
+        if self.lr_scaling != "none" or self.effective_batch(trainer) == self.reference_batch:
+            return ""
+        return f"; the rate was chosen for a batch of {self.reference_batch}, schedule.lr_scaling=linear would scale it"
 
     def _scale(self, trainer: Any) -> float:
         if self.lr_scaling == "none":

@@ -16,14 +16,16 @@ _ON_DEVICE = 8 << 30  # bytes of features that are moved to the device for good
 class KNNProbe(nn.Module):
     """Votes of the k nearest training images by cosine, weighted by exp(cosine / temperature); exact.
 
+    All training images vote where there are fewer than k.
+
     Reference: Wu et al. 2018 (arXiv 1805.01978), as DINO uses it. Shapes: B images, K classes, D length of features.
 
     Args:
         num_classes: K.
         widths: length of the features by way.
-        num_neighbors: each k to report.
+        num_neighbors: each k to report, >= 1.
         temperature: > 0.
-        way: which features.
+        way: which features; null for the first.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -36,13 +38,14 @@ class KNNProbe(nn.Module):
         widths: Mapping[str, int],
         num_neighbors: Sequence[int],
         temperature: float = 0.07,
-        way: str = "last1_mean",
+        way: str | None = None,
     ) -> None:
         super().__init__()
         if not num_neighbors or min(num_neighbors) < 1 or temperature <= 0:
             raise ValueError(
                 f"k-NN needs num_neighbors >= 1 and temperature > 0, got {list(num_neighbors)}, {temperature}"
             )
+        way = next(iter(widths)) if way is None else way
         check_ways([way], widths)
         self.variants = [f"k{k}" for k in sorted(set(num_neighbors))]
         self.num_classes = num_classes
@@ -53,13 +56,7 @@ class KNNProbe(nn.Module):
         self.bank_labels = torch.zeros(0, dtype=torch.long)
 
     def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
-        """Keep the training images' features, of unit length; nothing is chosen.
-
-        Raises:
-            ValueError: there are fewer training images than neighbours asked for.
-        """
-        if max(self.num_neighbors) > len(train):
-            raise ValueError(f"num_neighbors asks for {max(self.num_neighbors)} of {len(train)} training images")
+        """Keep the training images' features, of unit length; nothing is chosen."""
         parts = [F.normalize(part, dim=1).half().cpu() for part, _ in train.chunks(self.way, device)]
         self.bank, self.bank_labels = torch.cat(parts), train.labels[: len(train)].clone()
         return {}

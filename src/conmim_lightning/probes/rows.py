@@ -1,5 +1,6 @@
 """Features of many images, kept on disk so that memory does not grow with them."""
 
+import contextlib
 import shutil
 import tempfile
 import weakref
@@ -23,17 +24,29 @@ class Rows:
         size: room for so many images.
         widths: D by way.
         folder: for the files, float16, which are removed with this object; None takes the system's for such files.
+
+    Raises:
+        ValueError: there is not enough room on the disk.
     """
 
     def __init__(self, size: int, widths: Mapping[str, int], folder: str | None = None) -> None:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
         place = tempfile.mkdtemp(prefix="features-", dir=folder)
+        needed, free = 2 * size * sum(widths.values()), shutil.disk_usage(place).free
+        if needed > free:
+            Path(place).rmdir()
+            raise ValueError(
+                f"features of {size} images need {needed / 2**30:.1f} GiB in {str(Path(place).parent)!r}, where "
+                f"{free / 2**30:.1f} GiB are free; set task.folder, or read fewer task.features"
+            )
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         self._features: dict[str, Any] = {}
         for number, (way, width) in enumerate(widths.items()):
             path = Path(place, f"{number}.npy")
             self._features[way] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(size, width))
+            with contextlib.suppress(OSError):  # where the system allows it, a killed process leaves nothing behind
+                path.unlink()
         self.labels = torch.full((size,), -1)
         self._filled = 0
 

@@ -17,7 +17,7 @@ from conmim_lightning.optim.param_groups import layer_decay_groups
 from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.randomness import seeded_globally, stream_seed
-from conmim_lightning.tasks.labels import balanced_weights, check_labelled, warn_of_normalisation
+from conmim_lightning.tasks.labels import balanced_weights, check_labelled, start_head_for, warn_of_normalisation
 from conmim_lightning.weights.mismatch import mismatch
 
 
@@ -118,6 +118,7 @@ class ClassificationTask(LightningModule):
         self.classes = list(data.classes or self.classes)
         if stage == "fit":
             warn_of_normalisation(self.model, data)
+            start_head_for(self.model, self.classes)
             if self.balanced:
                 self.class_weights.copy_(balanced_weights(data.class_counts()))
 
@@ -166,8 +167,11 @@ class ClassificationTask(LightningModule):
         self.judge.update("val", self._scores(batch.image), batch.label, batch.broken)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what was counted."""
-        self.log_dict(self.judge.figures("val"))
+        """Log what was counted; not of the few batches that are tried before training."""
+        if self.trainer.sanity_checking:
+            self.judge = Judge(self.num_classes).to(self.device)
+        else:
+            self.log_dict(self.judge.figures("val"))
 
     def test_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
         """Count right answers; see ``predict_step`` for what is returned."""

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.utilities.distributed import gather_all_tensors
 from tqdm import tqdm
@@ -22,7 +22,8 @@ class FrozenTask(LightningModule):
     """Computes the features of the training images once, fits probes to them, and tests these.
 
     It has no training steps: probes are fitted as the test begins, unless they came with a checkpoint. Several devices
-    compute a share of the features each and then all fit the same probes.
+    compute a share of the features each and then all fit the same probes. Predictions, and "test/top1" beside each
+    probe's own, are those of the probe that did best on held-out images, or of the middle k of a k-NN alone.
 
     Shapes: B images, K classes, N training images.
 
@@ -66,6 +67,8 @@ class FrozenTask(LightningModule):
             for name, probe in self.probes.items()
             for variant in cast(Any, probe).variants
         }
+        names = list(self.variants)
+        self.chosen = names[len(names) // 2]  # of one k-NN the middle k; fitted probes are chosen on held-out images
         self.normalize = normalize
         self.num_classes = num_classes
         self.views = views
@@ -77,7 +80,8 @@ class FrozenTask(LightningModule):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, C, H, W) normalised images to (B, K) scores by "probe" or "probe_variant"."""
         features = self.features(images)
-        found = {name: probe(features) for name, probe in self.probes.items()}
+        with torch.autocast(images.device.type, enabled=False):  # cosines that lie close together need all digits
+            found = {name: probe(features) for name, probe in self.probes.items()}
         return {key: found[name][variant] for key, (name, variant) in self.variants.items()}
 
     def backbone(self, branch: str) -> nn.Module:
@@ -104,10 +108,15 @@ class FrozenTask(LightningModule):
         views = range(self.views) if self.views else [None]
         train = self._rows([data.evaluation("train", view) for view in views], "train")
         selection = self._rows([data.evaluation("val")], "held out") if data.held_out_share else None
+        shares: dict[str, float] = {}
         for name, probe in self.probes.items():
             found = cast(Any, probe).fit(train, selection, self.device)
             told = "".join(f"; {key} {value:.4f}" for key, value in found.items())
             rank_zero_info(f"{name}: fitted to {len(train)} images{told}")
+            if "selection_top1" in found:
+                shares[name] = found["selection_top1"]
+        self.chosen = max(shares, key=lambda name: shares[name]) if shares else self.chosen
+        rank_zero_info(f"predictions and test/top1 are those of {self.chosen}")
         self.fitted = True
 
     def test_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -115,25 +124,30 @@ class FrozenTask(LightningModule):
         found = self(batch.image)
         for key, scores in found.items():
             self.judge.update(key, scores, batch.label, batch.broken)
-        return {"scores": next(iter(found.values())), "label": batch.label, "index": batch.index}
+        return {"scores": found[self.chosen], "label": batch.label, "index": batch.index}
 
     def on_test_epoch_end(self) -> None:
         """Log what was counted, for each probe."""
         for key in self.variants:
-            self.log_dict({f"test/{name.replace('/', '_')}": value for name, value in self.judge.figures(key).items()})
+            figures = self.judge.figures(key)
+            self.log_dict({f"test/{name.replace('/', '_')}": value for name, value in figures.items()})
+            if key == self.chosen:
+                self.log_dict({name.replace(f"{key}/", "test/"): value for name, value in figures.items()})
 
     def predict_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Of a batch: "scores" (B, K) of the first probe, "label" (B,), -1 for none, "index" (B,) of the images."""
-        scores = next(iter(self(batch.image).values()))
+        """Of a batch: "scores" (B, K) of the chosen probe, "label" (B,), -1 for none, "index" (B,) of the images."""
+        scores = self(batch.image)[self.chosen]
         return {"scores": scores, "label": batch.label, "index": batch.index}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the classes' names."""
         checkpoint["classes"], checkpoint["fitted"] = self.classes, self.fitted
+        checkpoint["chosen"] = self.chosen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.classes, self.fitted = checkpoint.get("classes", []), checkpoint.get("fitted", False)
+        self.chosen = checkpoint.get("chosen", self.chosen)
         mine, theirs = (_tensors(state) for state in (self.state_dict(), checkpoint.get("state_dict", {})))
         if told := mismatch(mine, theirs):
             raise ValueError(f"the checkpoint is of another architecture {told}")
@@ -150,13 +164,19 @@ class FrozenTask(LightningModule):
 
     def _rows(self, loaders: Sequence[Any], part: str) -> Rows:
         """Features of all images of a part, those that other devices computed included; once for each loader."""
+        broken: list[str] = []
         rows = Rows(sum(len(loader.dataset) for loader in loaders), self.features.widths, self.folder)
         for loader in loaders:
             rounds = int(self._everyones(torch.tensor([len(loader)], device=self.device)).max())
             batches = iter(loader)
             for _ in tqdm(range(rounds), desc=f"features, {part}", disable=self.global_rank > 0, leave=False):
-                features, labels = self._encoded(next(batches, None))
+                batch = next(batches, None)
+                broken += [line for line in batch.broken if line] if batch else []
+                features, labels = self._encoded(batch)
                 rows.add({way: self._everyones(values) for way, values in features.items()}, self._everyones(labels))
+        if broken:
+            some = "; ".join(broken[:3]).replace("\t", ": ")
+            rank_zero_warn(f"{len(broken)} images of part {part!r} cannot be read, such as {some}")
         if not len(rows):
             raise ValueError(f"none of the images of part {part!r} can be read, or none has a class")
         return rows

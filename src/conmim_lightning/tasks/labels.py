@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from conmim_lightning.models.initial import draw_head
+
 
 def check_labelled(model: Any, image: Sequence[int], scores: Sequence[int], num_classes: int) -> None:
     """Raise ValueError unless images and classes of the data are those that the model was made for.
@@ -23,6 +25,23 @@ def check_labelled(model: Any, image: Sequence[int], scores: Sequence[int], num_
         raise ValueError(f"the data's image is of shape {tuple(image)}, the backbone takes {needed}")
     if tuple(scores) != (num_classes,):
         raise ValueError(f"the data has {scores[0]} classes, the task {num_classes}")
+
+
+def start_head_for(model: Any, classes: Sequence[str]) -> None:
+    """Draw a classifier anew that was trained on other classes, or on the same ones in another order.
+
+    Args:
+        model: timm model with a classifier, made by ``models.backbones``.
+        classes: names of the data's classes, in order.
+    """
+    known = getattr(model, "trained_classes", None)
+    if known and list(known) != list(classes):
+        rank_zero_warn(
+            f"the weights' classifier knows {len(known)} classes, {', '.join(known[:3])}, ..., and the data has others "
+            f"or another order, {', '.join(list(classes)[:3])}, ...; the classifier is drawn anew"
+        )
+        draw_head(model, model.head_scale)
+    model.trained_classes = list(classes)
 
 
 def balanced_weights(counts: Sequence[int]) -> Tensor:

@@ -103,6 +103,11 @@ class LinearProbeTask(LightningModule):
         self.classes = list(data.classes or self.classes)
         if stage == "fit":
             warn_of_normalisation(self.features.backbone, data)
+            if len(self.heads) > 1 and not data.held_out_share and data.names["val"] == data.names["test"]:
+                raise ValueError(
+                    f"{len(self.heads)} classifiers to choose from need other images than the test's: "
+                    "data.held_out_share=0.1, or a data.val of its own"
+                )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the training device."""

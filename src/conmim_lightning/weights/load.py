@@ -21,8 +21,8 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow: Sequence[str] 
     Args:
         backbone: timm model.
         weights: what to load.
-        allow: beginnings of names that may be missing, unexpected or reshaped besides, such as "head"; those keep what
-            the backbone has. "*" allows everything.
+        allow: names, or their beginnings up to a point, that may be missing, unexpected or reshaped besides, such as
+            "head"; those keep what the backbone has. "*" allows everything.
 
     Returns:
         What was left out or left as it was.
@@ -34,12 +34,13 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow: Sequence[str] 
     mine = backbone.state_dict()
     state = fit_positions(weights.state, mine, _grid(backbone))
     found = difference(mine, state)
+    if isinstance(allow, str):
+        raise ValueError(f"allow must be a list of names, such as [{allow}], got the text {allow!r}")
     refused = _refused(found, _usual(found), tuple(allow))
     if refused:
         raise ValueError(
             f"the weights of {weights.origin} are of another architecture:\n{refused.told()}\n"
-            "choose the backbone that they are of, or allow names by their beginnings, "
-            f"backbone.allow=[{_example(refused)}]"
+            f"choose the backbone that they are of{_example(refused)}"
         )
     kept = {name: value for name, value in state.items() if name in mine and name not in found.reshaped}
     if not kept:
@@ -50,12 +51,12 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow: Sequence[str] 
 
 def _usual(found: Difference) -> tuple[str, ...]:
     """Names that the recipe itself leaves out or starts anew."""
-    usual = ["norm."] if any(name.startswith("fc_norm.") for name in found.missing) else []
+    usual = ["norm"] if any(name.startswith("fc_norm.") for name in found.missing) else []
     lacks_head = {"head.weight", "head.bias"} <= set(found.missing)
     if lacks_head:
-        usual += ["head.", "fc_norm."]
+        usual += ["head", "fc_norm"]
     if {"head.weight", "head.bias"} <= set(found.unexpected):  # features alone are wanted
-        usual += ["head.", "fc_norm."]
+        usual += ["head", "fc_norm"]
     return tuple(usual)
 
 
@@ -64,15 +65,21 @@ def _refused(found: Difference, usual: tuple[str, ...], allow: tuple[str, ...]) 
         return Difference([], [], {})
     passes = (*usual, *allow)
     return Difference(
-        [name for name in found.missing if not name.startswith(passes)],
-        [name for name in found.unexpected if not name.startswith(passes)],
-        {name: shapes for name, shapes in found.reshaped.items() if not name.startswith(allow)},
+        [name for name in found.missing if not _below(name, passes)],
+        [name for name in found.unexpected if not _below(name, passes)],
+        {name: shapes for name, shapes in found.reshaped.items() if not _below(name, allow)},
     )
 
 
+def _below(name: str, places: Sequence[str]) -> bool:
+    """Whether a name is one of the places or lies below one."""
+    return any(f"{name}.".startswith(f"{place}.") for place in places)
+
+
 def _example(refused: Difference) -> str:
-    names = [*refused.missing, *refused.unexpected, *refused.reshaped]
-    return ",".join(sorted({name.split(".")[0] for name in names}))
+    """How to allow it; nothing where that would let all blocks pass."""
+    places = sorted({name.split(".")[0] for name in [*refused.missing, *refused.unexpected, *refused.reshaped]})
+    return "" if "blocks" in places else f", or allow names by their beginnings, backbone.allow=[{','.join(places)}]"
 
 
 def _check_arguments(backbone: nn.Module, weights: Weights) -> None:

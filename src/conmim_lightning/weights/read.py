@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +36,7 @@ class Weights(NamedTuple):
         arguments: what the backbone was made with, as far as that is written down; empty where it is not.
         mean: of the images they were trained on, per channel, in units of the full range; None if not written down.
         std: likewise.
+        classes: names of the classes that a classifier knows, in its order; empty where there is none.
     """
 
     state: dict[str, Tensor]
@@ -43,6 +44,7 @@ class Weights(NamedTuple):
     arguments: Mapping[str, Any]
     mean: list[float] | None
     std: list[float] | None
+    classes: Sequence[str] = ()
 
 
 def read_weights(place: str, branch: Branch = "teacher") -> Weights:
@@ -62,7 +64,7 @@ def read_weights(place: str, branch: Branch = "teacher") -> Weights:
         return _from_folder(path, branch)
     if path.is_file():
         return _from_file(path, branch)
-    if place.endswith(_FILES) or os.sep in place.removeprefix("hf-hub:") or not _known_to_timm(place):
+    if place.endswith(_FILES) or (os.sep in place and not place.startswith("hf-hub:")) or not _known_to_timm(place):
         raise ValueError(f"weights {place!r} do not exist; give {ACCEPTED}")
     return _from_timm(place)
 
@@ -83,6 +85,7 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         arguments,
         pretrained.get("mean"),
         pretrained.get("std"),
+        pretrained.get("label_names") or (),
     )
 
 
@@ -92,7 +95,7 @@ def _from_file(path: Path, branch: Branch) -> Weights:
         config = found.get("run", {}).get("config", {})
         data = config.get("data", {})
         state = _branch_of(found["state_dict"], branch, path)
-        return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"))
+        return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"), _classes(found))
     while isinstance(found, Mapping) and not is_state(found):
         key = next((key for key in _UNWRAPPED if isinstance(found.get(key), Mapping)), None)
         if key is None:
@@ -101,6 +104,11 @@ def _from_file(path: Path, branch: Branch) -> Weights:
     if not is_state(found):
         raise ValueError(f"{str(path)!r} holds no weights but a {type(found).__name__}")
     return Weights(_plain(found), str(path), {}, None, None)
+
+
+def _classes(checkpoint: Mapping[str, Any]) -> Sequence[str]:
+    """Of the head in a checkpoint's backbone; classifiers of frozen features lie beside it."""
+    return checkpoint.get("classes", ()) if "model.head.weight" in checkpoint["state_dict"] else ()
 
 
 def _from_timm(name: str) -> Weights:

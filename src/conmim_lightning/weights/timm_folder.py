@@ -5,6 +5,7 @@ configuration and makes random weights.
 """
 
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,8 @@ import timm
 import torch
 from timm.models import save_for_hf
 from torch import nn
+
+from conmim_lightning.weights.mismatch import mismatch
 
 ARCHITECTURES = {
     "Beit": "beit_base_patch16_224",
@@ -57,16 +60,16 @@ def export_backbone(
         raise ValueError(f"{family} cannot be exported; known are {', '.join(ARCHITECTURES)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"output {str(folder)!r} exists and is not an empty folder")
-    full = full_arguments(type(backbone), arguments)
+    architecture, full = _recipe(type(backbone), arguments)
     if not head:
         full["num_classes"] = 0
-    model = timm.create_model(ARCHITECTURES[family], pretrained=False, **full)
+    model = timm.create_model(architecture, pretrained=False, **full)
     state = {name: value for name, value in backbone.state_dict().items() if head or not name.startswith("head.")}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if missing or unexpected:
-        raise ValueError(f"timm builds another {family}: it lacks {unexpected[:3]} and has {missing[:3]} besides")
+    if told := mismatch(model.state_dict(), state):
+        raise ValueError(f"timm builds another {family} from {architecture} and {full} {told}")
+    model.load_state_dict(state)
     _check_equal(backbone, model, full)
-    size = (full["in_chans"], full["img_size"], full["img_size"])
+    size = (full.get("in_chans", 3), *cast(Any, model).patch_embed.img_size)
     data: dict[str, Any] = {
         "input_size": size,
         "mean": tuple(mean),
@@ -83,6 +86,20 @@ def export_backbone(
     (folder / "README.md").write_text(card)
 
 
+def _recipe(family: type, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Timm's name of an architecture, and all arguments that make the model from it."""
+    if "name" not in arguments:  # the configuration lists what the class takes
+        return ARCHITECTURES[family.__name__], full_arguments(family, arguments)
+    given = {
+        name: arguments[name] for name in ("num_classes", "global_pool", "img_size", "in_chans") if name in arguments
+    }
+    place = Path(arguments["name"].removeprefix("local-dir:"), "config.json")
+    if place.is_file():  # an exported folder says what it was made from
+        config = json.loads(place.read_text())
+        return config["architecture"], config.get("model_args", {}) | given
+    return arguments["name"].split(".")[0], given
+
+
 def full_arguments(family: type, arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments with every default that can be written down: timm's names of architectures have other defaults."""
     parameters = inspect.signature(family).parameters
@@ -94,9 +111,8 @@ def full_arguments(family: type, arguments: dict[str, Any]) -> dict[str, Any]:
 @torch.no_grad()
 def _check_equal(one: Any, other: Any, full: dict[str, Any]) -> None:
     """Weights that fit are not enough: heads, rotations and activations have none."""
-    images = torch.randn(
-        2, full["in_chans"], full["img_size"], full["img_size"], generator=torch.Generator().manual_seed(0)
-    )
+    size = (full.get("in_chans", 3), *one.patch_embed.img_size)
+    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     mine, theirs = (model.eval().cpu().forward_features(images) for model in (one, other))
     if not torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5):
         raise ValueError(f"timm builds a model from these arguments whose tokens differ: {full}")

@@ -108,6 +108,23 @@ def test_images_without_labels(root):
     assert labels(data.predict_dataloader()) == {-1: 9}
 
 
+def test_a_test_looks_for_its_own_part_alone(root):
+    import shutil
+
+    for part in ("train", "val"):
+        shutil.rmtree(root / part)
+    data = module(root, test="test")
+    data.classes = ["a", "b", "c"]
+    data.setup("test")
+    assert labels(data.test_dataloader()) == {0: 2, 1: 2, 2: 2}
+
+
+def test_a_class_that_is_excluded_whole(root):
+    (root / "exclude.tsv").write_text("".join(f"a/{number}.png\n" for number in range(10)))
+    with pytest.raises(ValueError, match=r"has no image of 1 of 3 classes: 'a'"):
+        module(root, exclude=str(root / "exclude.tsv")).setup()
+
+
 def test_imagenet_keeps_its_order(root):
     for part in ("train", "val"):
         for old, new in zip("abc", ("n02129604", "n01440764", "n15075141"), strict=True):

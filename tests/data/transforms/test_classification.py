@@ -40,6 +40,13 @@ def test_evaluation_is_torchvisions_resize_and_crop(width, height, resize):
     assert (difference > 1).float().mean() < 1e-3
 
 
+def test_a_ribbon_costs_no_more_than_its_middle():
+    transform = EvaluationTransform(64, resize=72)
+    ribbon = photo(9000, 3)
+    middle = DecodedPicture(ribbon.pixels[:, :, 4494:4506])
+    assert torch.equal(transform(ribbon), transform(middle))
+
+
 def test_the_augmentation_is_timms():
     """The same operations at the same strengths as timm's own pipeline for this description."""
     theirs = create_transform(

@@ -143,7 +143,7 @@ class LabelledDataModule(ResumableDataModule):
         trains = stage in (None, "fit")
         if "train" not in self.sources and (trains or self.classes is None):
             self._find_training()
-        for part in ("val", "test"):
+        for part in ("test",) if stage == "test" else ("val", "test"):
             if part not in self.sources:
                 self.sources[part] = self._checked(part, self.parts(self.root, self.names[part], self.classes))
         if trains:
@@ -151,10 +151,15 @@ class LabelledDataModule(ResumableDataModule):
             self.train_set = self._images("train", train=True, keep_decoded=self.keep_decoded)
             self.train_set[SampleKey(0, 0)]
 
+    def find_source(self) -> Source:
+        """The training images, without what is excluded; ValueError if classes are missing."""
+        found = self.parts(self.root, self.names["train"], self.classes)
+        return self._checked("train", found.without(self.excluded) if self.excluded else found)
+
     def summary(self) -> str:
         """What was found: count, formats, sizes, broken images."""
         told = [summarize(self.sources["train"], self.decoder)]
-        told += [f"{part}: {len(self.sources[part]):,} images" for part in ("val", "test")]
+        told += [f"{part}: {len(self.sources[part]):,} images" for part in ("val", "test") if part in self.sources]
         return "\n  ".join(told)
 
     def class_counts(self) -> NDArray[np.int64]:
@@ -193,9 +198,7 @@ class LabelledDataModule(ResumableDataModule):
         )
 
     def _find_training(self) -> None:
-        source = self._checked("train", self.parts(self.root, self.names["train"], self.classes))
-        if self.excluded:
-            source = source.without(self.excluded)
+        source = self.find_source()
         if self.subset["share"] is not None or self.subset["count"] is not None:
             source = per_class(source, **self.subset)
         if self.held_out_share:

@@ -47,7 +47,8 @@ class ResumableDataModule(LightningDataModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Note the time, and what could not be read."""
         self.loaded_at = time.perf_counter()
-        lists = getattr(batch, "broken", ())
+        training = self.trainer is not None and self.trainer.training
+        lists = getattr(batch, "broken", ()) if training else ()
         self._broken += [line for lines in lists if lines for line in lines.split("\n")]
         return batch
 

@@ -15,6 +15,7 @@ from conmim_lightning.data.pixels import to_tensor
 from conmim_lightning.randomness import seeded_globally
 
 _AUGMENTED = (1, 3)
+_LONGEST = 4  # long side that is resized, in units of the short one
 _TRANSLATION = 0.45  # timm's share of the side
 
 
@@ -102,7 +103,7 @@ class EvaluationTransform:
 
     def __call__(self, picture: AnyPicture, generator: Generator | None = None) -> Tensor:
         """(C, size, size) uint8; nothing is drawn."""
-        pixels = picture.whole()
+        pixels = _without_ends(picture.whole())
         height, width = pixels.shape[1:]
         short, long = sorted((height, width))
         long = int(self.resize * long / short)
@@ -111,6 +112,14 @@ class EvaluationTransform:
             pixels = interpolate(pixels[None], target, mode="bicubic", antialias=True)[0]
         top, left = (round((side - self.size) / 2) for side in target)
         return pixels[:, top : top + self.size, left : left + self.size].contiguous()
+
+
+def _without_ends(pixels: Tensor) -> Tensor:
+    """Cut what lies far outside of the central square, which resizing would make huge."""
+    height, width = pixels.shape[1:]
+    most = _LONGEST * min(height, width)
+    cut_rows, cut_columns = max(height - most, 0) // 2, max(width - most, 0) // 2
+    return pixels[:, cut_rows : height - cut_rows, cut_columns : width - cut_columns]
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
