@@ -57,8 +57,13 @@ class KNNProbe(nn.Module):
 
     def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
         """Keep the training images' features, of unit length; nothing is chosen."""
-        parts = [F.normalize(part, dim=1).half().cpu() for part, _ in train.chunks(self.way, device)]
-        self.bank, self.bank_labels = torch.cat(parts), train.labels[: len(train)].clone()
+        filled = 0
+        for part, _ in train.chunks(self.way, device):
+            if not filled:
+                self.bank = torch.empty(len(train), part.shape[1], dtype=torch.float16)
+            self.bank[filled : filled + len(part)] = F.normalize(part, dim=1).half().cpu()
+            filled += len(part)
+        self.bank_labels = train.labels[: len(train)].clone()
         return {}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
