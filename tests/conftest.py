@@ -62,25 +62,13 @@ def tiny(scenes_root: Path) -> list[str]:
 
 
 def tiny_overrides(scenes_root: Path) -> list[str]:
-    """Overrides that make any experiment small: made data, a narrow model, no workers."""
+    """Overrides that make any pre-training small: made data, a narrow model, no workers."""
     return [
         "data=scenes",
-        f"data.prepare.root={scenes_root}",
-        "data.prepare.train=48",
-        "data.prepare.val=24",
-        "data.prepare.size=64",
-        "data.prepare.seed=3",
-        "data.batch_size=8",
-        "data.num_workers=0",
-        "backbone.img_size=32",
-        "backbone.patch_size=8",
-        "backbone.embed_dim=16",
-        "backbone.depth=2",
-        "backbone.num_heads=2",
+        *_small(scenes_root, depth=2),
         "task.model.projector.hidden_dim=16",
         "task.model.projector.out_dim=8",
         "callbacks.report.num_images=2",
-        "trainer.precision=32-true",
     ]
 
 
@@ -88,9 +76,16 @@ def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
     """Overrides that make any experiment with labels small: made data, a narrow model, drawn weights, no workers."""
     return [
         "data=labelled_scenes",
-        f"data.prepare.root={scenes_root}",
+        *_small(scenes_root, depth=depth),
         f"data.root={scenes_root}/folders",
         "data.allow_missing_classes=true",
+        "backbone.weights=null",
+    ]
+
+
+def _small(scenes_root: Path, *, depth: int) -> list[str]:
+    return [
+        f"data.prepare.root={scenes_root}",
         "data.prepare.train=48",
         "data.prepare.val=24",
         "data.prepare.size=64",
@@ -102,7 +97,6 @@ def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
         "backbone.embed_dim=16",
         f"backbone.depth={depth}",
         "backbone.num_heads=2",
-        "backbone.weights=null",
         "trainer.precision=32-true",
     ]
 

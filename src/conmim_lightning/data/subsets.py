@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.sources import Source, Subset
+from conmim_lightning.data.sources import FileSource, Source, Subset
 
 
 def check_subset(share: float | None, count: int | None) -> None:
@@ -41,6 +41,10 @@ def per_class(source: Source, *, share: float | None = None, count: int | None =
 
 def labels_of(source: Source) -> NDArray[np.int64]:
     """(N,) classes of all images of a labelled source."""
+    if isinstance(source, Subset):
+        return labels_of(source.source)[source.indices]
+    if isinstance(source, FileSource) and source.labels is not None:
+        return source.labels.astype(np.int64)
     return np.fromiter((source.label(index) for index in range(len(source))), np.int64, len(source))
 
 

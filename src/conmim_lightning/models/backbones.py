@@ -11,7 +11,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from conmim_lightning.models.initial import draw_head, init_backbone
+from conmim_lightning.models.initial import init_backbone
 from conmim_lightning.weights.load import load_weights
 from conmim_lightning.weights.read import Branch, read_weights
 
@@ -38,9 +38,7 @@ def _start(
         allow: beginnings of names that weights may lack, have besides, or have in another shape.
         head_scale: a classifier that is drawn is multiplied with this (official: .001 for fine-tuning).
     """
-    init_backbone(backbone)
-    if isinstance(getattr(backbone, "head", None), nn.Linear):
-        draw_head(backbone, head_scale)
+    init_backbone(backbone, head_scale=head_scale)
     backbone.head_scale = head_scale
     backbone.started_from = weights
     if weights is not None:

@@ -10,10 +10,14 @@ _INIT_STD = 0.02
 
 
 @torch.no_grad()
-def init_backbone(backbone: Any) -> None:
+def init_backbone(backbone: Any, *, head_scale: float = 1.0) -> None:
     """Draw a timm vision Transformer's weights anew.
 
     official: normal of spread .02 cut at one spread, residual outputs divided by sqrt(2 * layer).
+
+    Args:
+        backbone: the model.
+        head_scale: the classifier, if there is one, is multiplied with this (official: .001 for fine-tuning).
     """
     backbone.apply(init_weights)
     for name in ("cls_token", "pos_embed", "reg_token"):
@@ -23,11 +27,13 @@ def init_backbone(backbone: Any) -> None:
     for layer, block in enumerate(backbone.blocks, start=1):
         for name in ("attn.proj.weight", "mlp.fc2.weight"):
             block.get_parameter(name).div_(math.sqrt(2 * layer))
+    if isinstance(getattr(backbone, "head", None), nn.Linear):
+        backbone.head.weight.mul_(head_scale)
 
 
 @torch.no_grad()
 def draw_head(backbone: Any, scale: float) -> None:
-    """Draw a classifier anew, smaller by ``scale`` (official: .001 for fine-tuning)."""
+    """Draw a classifier anew, smaller by ``scale``."""
     init_weights(backbone.head)
     backbone.head.weight.mul_(scale)
 

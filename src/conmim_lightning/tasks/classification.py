@@ -5,7 +5,6 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -18,7 +17,8 @@ from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.randomness import seeded_globally, stream_seed
 from conmim_lightning.tasks.labels import balanced_weights, check_labelled, start_head_for, warn_of_normalisation
-from conmim_lightning.weights.mismatch import mismatch
+from conmim_lightning.tasks.planned import planned
+from conmim_lightning.weights.mismatch import check_checkpoint
 
 
 class ClassificationTask(LightningModule):
@@ -194,14 +194,11 @@ class ClassificationTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.classes = checkpoint.get("classes", [])
-        if told := mismatch(self.state_dict(), checkpoint.get("state_dict", {})):
-            raise ValueError(f"the checkpoint is of another architecture {told}")
+        check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> Any:
         """AdamW with a rate for each layer; warm-up and cosine per optimizer step."""
-        optimizer = self.make_optimizer(self.plan.effective_batch(self.trainer))
-        rank_zero_info(self.plan.told(optimizer, self.trainer))
-        return self.plan.scheduled(optimizer, self.trainer)
+        return planned(self)
 
     def make_optimizer(self, effective_batch: int) -> Optimizer:
         """The optimizer for a number of images per step, with the official layers and decay groups."""

@@ -15,7 +15,7 @@ from conmim_lightning.metrics.classification import Judge
 from conmim_lightning.models.features import FrozenFeatures
 from conmim_lightning.probes.rows import Rows
 from conmim_lightning.tasks.labels import check_labelled, warn_of_normalisation
-from conmim_lightning.weights.mismatch import mismatch
+from conmim_lightning.weights.mismatch import check_checkpoint
 
 
 class FrozenTask(LightningModule):
@@ -148,9 +148,7 @@ class FrozenTask(LightningModule):
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.classes, self.fitted = checkpoint.get("classes", []), checkpoint.get("fitted", False)
         self.chosen = checkpoint.get("chosen", self.chosen)
-        mine, theirs = (_tensors(state) for state in (self.state_dict(), checkpoint.get("state_dict", {})))
-        if told := mismatch(mine, theirs):
-            raise ValueError(f"the checkpoint is of another architecture {told}")
+        check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> None:
         """There is nothing to optimise."""
@@ -193,7 +191,3 @@ class FrozenTask(LightningModule):
     def _everyones(self, rows: Tensor) -> Tensor:
         """Rows of all devices, those of the first one first."""
         return torch.cat(gather_all_tensors(rows)) if self.trainer.world_size > 1 else rows
-
-
-def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

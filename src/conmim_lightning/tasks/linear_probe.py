@@ -16,9 +16,9 @@ from conmim_lightning.models.features import FrozenFeatures
 from conmim_lightning.models.linear_heads import LinearHeads, Norm
 from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.wiring import Scaling
-from conmim_lightning.randomness import stream_seed
 from conmim_lightning.tasks.labels import check_labelled, warn_of_normalisation
-from conmim_lightning.weights.mismatch import mismatch
+from conmim_lightning.tasks.planned import planned
+from conmim_lightning.weights.mismatch import check_checkpoint
 
 
 class LinearProbeTask(LightningModule):
@@ -43,7 +43,6 @@ class LinearProbeTask(LightningModule):
         min_lr: see ``Plan``.
         lr_scaling: see ``Plan``.
         reference_batch: see ``Plan``.
-        seed: of the run.
 
     Raises:
         ValueError: a number is out of its range, or the model has a classifier.
@@ -67,7 +66,6 @@ class LinearProbeTask(LightningModule):
         min_lr: float = 0.0,
         lr_scaling: Scaling = "linear",
         reference_batch: int = 256,
-        seed: int = 0,
     ) -> None:
         super().__init__()
         self.plan = Plan(
@@ -83,7 +81,6 @@ class LinearProbeTask(LightningModule):
         self.heads = LinearHeads(self.features.widths, rates, num_classes, norm)
         self.normalize = normalize
         self.num_classes = num_classes
-        self.seed = seed
         self.classes: list[str] = []
         self.selection = HeadAccuracy(len(self.heads))
         self.judge = Judge(num_classes, ["test"])
@@ -112,11 +109,6 @@ class LinearProbeTask(LightningModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the training device."""
         return batch._replace(image=self.normalize(batch.image))
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Nothing is drawn in a step; whatever a changed model draws follows from seed, batch and device."""
-        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(stream_seed(self.seed, batches, self.global_rank) >> 1)
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One batch: the classifiers' losses are summed, so each gets its own gradient alone."""
@@ -167,14 +159,11 @@ class LinearProbeTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.classes = checkpoint.get("classes", [])
-        if told := mismatch(self.state_dict(), checkpoint.get("state_dict", {})):
-            raise ValueError(f"the checkpoint is of another architecture {told}")
+        check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> Any:
         """The factory's optimizer with a rate for each classifier; warm-up and cosine per optimizer step."""
-        optimizer = self.make_optimizer(self.plan.effective_batch(self.trainer))
-        rank_zero_info(self.plan.told(optimizer, self.trainer))
-        return self.plan.scheduled(optimizer, self.trainer)
+        return planned(self)
 
     def make_optimizer(self, effective_batch: int) -> Optimizer:
         """The optimizer for a number of images per step."""

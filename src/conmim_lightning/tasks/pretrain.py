@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,7 +19,8 @@ from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.schedules import cosine
 from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.randomness import stream_seed
-from conmim_lightning.weights.mismatch import mismatch
+from conmim_lightning.tasks.planned import planned
+from conmim_lightning.weights.mismatch import check_checkpoint
 
 
 class PretrainTask(LightningModule):
@@ -174,14 +175,11 @@ class PretrainTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
-        if told := mismatch(self.state_dict(), checkpoint.get("state_dict", {})):
-            raise ValueError(f"the checkpoint is of another architecture {told}")
+        check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> Any:
         """AdamW with the official decay groups; warm-up and cosine per optimizer step."""
-        optimizer = self.make_optimizer(self.plan.effective_batch(self.trainer))
-        rank_zero_info(self.plan.told(optimizer, self.trainer))
-        return self.plan.scheduled(optimizer, self.trainer)
+        return planned(self)
 
     def make_optimizer(self, effective_batch: int) -> Optimizer:
         """The optimizer for a number of images per step, with the official decay groups."""

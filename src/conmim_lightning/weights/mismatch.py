@@ -1,7 +1,7 @@
 """How two sets of named tensors differ."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -62,6 +62,19 @@ def mismatch(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
     listed = (*reshaped[:_SHORT], *(f"without {n}" for n in absent[:2]), *(f"with {n}" for n in foreign[:2]))
     counted = f"{len(reshaped)} tensors of another shape, {len(absent)} missing, {len(foreign)} unknown"
     return f"({counted}): {'; '.join(listed)}"
+
+
+def check_checkpoint(mine: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
+    """Raise ValueError for a Lightning checkpoint of another architecture; what is no tensor is not compared.
+
+    Args:
+        mine: state of the task.
+        checkpoint: what is about to be loaded.
+    """
+    states = (mine, checkpoint.get("state_dict", {}))
+    tensors = ({name: value for name, value in state.items() if isinstance(value, Tensor)} for state in states)
+    if told := mismatch(*tensors):
+        raise ValueError(f"the checkpoint is of another architecture {told}")
 
 
 def _listed(names: list[str]) -> str:
