@@ -83,6 +83,24 @@ def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
     ]
 
 
+def tiny_dense(scenes_root: Path, kind: str) -> list[str]:
+    """Overrides that make any segmentation or detection ("coco") small: made data, a narrow model, no workers."""
+    small = [
+        f"data={kind}_scenes",
+        *_small(scenes_root, depth=4),
+        f"data.root={scenes_root}/{'coco' if kind == 'coco' else 'ade20k'}",
+        "backbone.weights=null",
+        "trainer.precision=32-true",
+        "data.batch_size=2",
+        "data.size=64",
+    ]
+    if kind == "coco":
+        small += ["task.model.head_channels=16", "task.model.head_width=16", "task.model.regions=8"]
+        small += ["task.model.proposals=20", "task.model.anchors=[8,12,16,24,32]", "task.model.pyramid.out_channels=16"]
+        return [*small, "data.evaluation_batch_size=4"]
+    return [*small, "task.model.head.channels=16", "task.inference.stride=40", "data.evaluation_batch_size=4"]
+
+
 def _small(scenes_root: Path, *, depth: int) -> list[str]:
     return [
         f"data.prepare.root={scenes_root}",

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "conmim_lightning"
-DOORS = ("train", "benchmark", "inspect", "export", "evaluate", "sweep_table")
+DOORS = ("train", "benchmark", "inspect", "export", "evaluate", "visualize", "sweep_table")
 EVERYWHERE = {"__future__", "numpy", "PIL", "tqdm"}
 
 ALLOWED = {
     "doors": {
         "train",
+        "evaluate",
         "weights",
         "tqdm",
         "config",
@@ -45,7 +46,7 @@ ALLOWED = {
         "timm",
     },
     "probes": {"metrics", "models", "optim", "torch"},
-    "models": {"weights", "torch", "timm", "torchvision"},
+    "models": {"weights", "batches", "torch", "timm", "torchvision", "segmentation_models_pytorch"},
     "weights": {"torch", "timm", "safetensors", "scipy"},
     "data": {
         "masking",
@@ -63,6 +64,7 @@ ALLOWED = {
         "simplejpeg",
         "imagehash",
         "faiss",
+        "faster_coco_eval",
     },
     "losses": {"torch"},
     "masking": {"torch"},

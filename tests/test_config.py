@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import tiny_labelled
+from conftest import tiny_dense, tiny_labelled
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
@@ -19,7 +19,8 @@ OPTIONS["backbone"] = [name for name in OPTIONS["backbone"] if not name.endswith
 
 
 PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith("_pretrain")]
-DOWNSTREAM = sorted(set(EXPERIMENTS) - set(PRETRAINING))
+DENSE = [name for name in EXPERIMENTS if any(kind in name for kind in ("ade20k", "coco", "segmentation", "detection"))]
+DOWNSTREAM = sorted(set(EXPERIMENTS) - set(PRETRAINING) - set(DENSE))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -46,14 +47,85 @@ def test_every_other_experiment_runs_on_made_data(composed, scenes_root, tmp_pat
     assert (tmp_path / "run" / "confusion.png").is_file()
 
 
-@pytest.mark.parametrize("experiment", [name for name in DOWNSTREAM if name.endswith("_from_scratch")])
+@pytest.mark.parametrize("experiment", DENSE)
+def test_every_dense_experiment_runs_on_made_data(composed, scenes_root, tmp_path, experiment):
+    kind = "coco" if "coco" in experiment or "detection" in experiment else "segmentation"
+    trainer = run(composed(f"experiment={experiment}", *tiny_dense(scenes_root, kind), "debug=two_steps"))
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert ("test/mask_ap" if kind == "coco" else "test/miou") in figures
+    assert trainer.global_step == 2
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    assert list((tmp_path / "run" / "pictures").iterdir())
+    assert (tmp_path / "run" / "per_class.tsv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "choice"),
+    [
+        ("segmentation", ["task/head=linear"]),
+        ("segmentation", ["task/head=dpt", "task.model.head.intermediate=[8,8,8,8]", "task.model.head.channels=16"]),
+        ("segmentation", ["task.model.global_blocks=[1,3]", "task.model.checkpointing=true"]),
+        ("segmentation", ["task.inference.stride=null", "task.inference.scales=[0.5,1.0]", "task.inference.flip=true"]),
+        ("segmentation", ["callbacks=segmentation_ema", "data.images.transform.photometric=null"]),
+        ("segmentation", ["task.model.head.norm=group", "data.batch_size=1"]),
+        ("coco", ["task/pyramid=benchmark", "task.model.norm=batch"]),
+        ("coco", ["task.model.masks=false", "callbacks=detection_ema"]),
+        ("coco", ["schedule.shape=multistep", "task.model.checkpointing=true", "task.model.global_blocks=null"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_every_documented_choice_of_dense_tasks_takes_two_steps(composed, scenes_root, kind, choice):
+    task = "detection" if kind == "coco" else "segmentation"
+    small = tiny_dense(scenes_root, kind)
+    if "head=linear" in choice[0]:
+        small = [item for item in small if "head.channels" not in item]
+    trainer = run(
+        composed(f"experiment=quickstart_{task}_from_scratch", *choice[:1], *small, *choice[1:], "debug=two_steps")
+    )
+    assert trainer.global_step == 2
+
+
+def test_recipe_of_segmentation_is_beits(composed, scenes_root):
+    plain = check(composed("experiment=vit_b_ade20k_from_scratch", f"data.root={scenes_root}/ade20k"))
+    assert (plain["optimizer"]["lr"], plain["optimizer"]["weight_decay"]) == (7e-4, 0.05)
+    assert plain["optimizer"]["betas"] == [0.9, 0.999]
+    assert (plain["schedule"]["steps"], plain["schedule"]["warmup_steps"], plain["schedule"]["shape"]) == (
+        160000,
+        1500,
+        "poly",
+    )
+    assert (plain["data"]["size"], plain["data"]["num_classes"], plain["data"]["batch_size"]) == (512, 150, 2)
+    task = plain["task"]
+    assert (task["layer_decay"], task["auxiliary_weight"], task["model"]["read"]) == (0.65, 0.4, [3, 5, 7, 11])
+    assert (task["inference"]["stride"], task["inference"]["size"]) == (341, 512)
+    assert plain["backbone"]["drop_path_rate"] == 0.1
+    large = check(composed("experiment=vit_l_ade20k_from_scratch", f"data.root={scenes_root}/ade20k"))
+    assert (large["task"]["model"]["read"], large["backbone"]["drop_path_rate"]) == ([7, 11, 15, 23], 0.2)
+
+
+def test_recipe_of_detection_is_mimdets(composed, scenes_root):
+    plain = check(composed("experiment=vit_b_coco_from_scratch", f"data.root={scenes_root}/coco"))
+    assert (plain["optimizer"]["lr"], plain["optimizer"]["weight_decay"]) == (1.6e-4, 0.2)
+    assert {key: plain["schedule"][key] for key in ("epochs", "warmup_epochs", "min_lr", "shape")} == {
+        "epochs": 25, "warmup_epochs": 0.25, "min_lr": 0.0, "shape": "cosine",
+    }  # fmt: skip
+    assert (plain["data"]["size"], plain["data"]["images"]["transform"]["scale"]) == (1024, [0.1, 2.0])
+    model = plain["task"]["model"]
+    assert (model["global_blocks"], model["read"], model["proposals"]) == ([2, 5, 8, 11], [11], 1000)
+    assert model["anchors"] == [32, 64, 128, 256, 512]
+    large = check(composed("experiment=vit_l_coco_from_scratch", f"data.root={scenes_root}/coco"))
+    assert large["task"]["model"]["global_blocks"] == [5, 11, 17, 23]
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name.endswith("_from_scratch")])
 def test_twins_differ_in_the_weights_alone(composed, scenes_root, experiment):
     twins = [
         check(composed(f"experiment={name}", f"data.root={scenes_root}/folders", f"backbone.weights={weights}"))
         for name, weights in ((experiment, "null"), (experiment.removesuffix("_from_scratch"), "x"))
     ]
     for plain in twins:
-        plain["backbone"]["weights"] = plain["task"]["model"]["weights"] = None
+        within = plain["task"]["model"]
+        plain["backbone"]["weights"] = within.get("backbone", within)["weights"] = None
     assert twins[0] == twins[1]
 
 

@@ -62,7 +62,7 @@ class LabelledBatch(NamedTuple):
     broken: Sequence[str] = ""
 
 
-class SegmentationBatch(NamedTuple):
+class ClassMapBatch(NamedTuple):
     """Images with a class for each pixel.
 
     Attributes:
@@ -74,3 +74,59 @@ class SegmentationBatch(NamedTuple):
     image: Tensor
     class_map: Tensor
     index: Tensor
+
+
+class SegmentationBatch(NamedTuple):
+    """Images with a class for each pixel.
+
+    Training has crops of one size in one tensor; evaluation has a list, as its images keep their sizes.
+
+    Attributes:
+        image: (B, C, H, W) uint8, or B times (C, H, W).
+        label: (B, H, W) int16, 0-based classes, -1 for none; or B times (H, W).
+        index: (B,) int64, number of the sample in its source.
+        broken: B texts, empty where all went well; else lines of name, tab, reason.
+    """
+
+    image: Tensor | list[Tensor]
+    label: Tensor | list[Tensor]
+    index: Tensor
+    broken: Sequence[str] = ()
+
+
+class Objects(NamedTuple):
+    """The n objects of an image.
+
+    Attributes:
+        boxes: (n, 4) float32: left, top, right, bottom in pixels.
+        labels: (n,) int64, 0-based classes.
+        masks: (n, H, W) bool; (0, H, W) where only boxes are known.
+        crowd: (n,) bool, True for a region of many objects, which only evaluation has.
+        area: (n,) float32, pixels, as annotated.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+    crowd: Tensor
+    area: Tensor
+
+
+class DetectionBatch(NamedTuple):
+    """Images with objects, padded to one square.
+
+    Attributes:
+        image: (B, C, S, S) uint8; beyond an image's own size it is padding.
+        size: (B, 2) int64, height and width of each image within the square.
+        original: (B, 2) int64, height and width of its file; in evaluation its objects are given in those pixels.
+        objects: of each image; training gives them in the square's pixels.
+        index: (B,) int64, number of the sample in its source.
+        broken: B texts, empty where all went well; else lines of name, tab, reason.
+    """
+
+    image: Tensor
+    size: Tensor
+    original: Tensor
+    objects: list[Objects]
+    index: Tensor
+    broken: Sequence[str] = ()

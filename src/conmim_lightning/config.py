@@ -38,6 +38,7 @@ _KNOWN = (
     "images",
     "predictions",
     "all_scores",
+    "pictures",
 )
 _PLAIN_GROUPS = {
     "schedule": (
@@ -50,6 +51,9 @@ _PLAIN_GROUPS = {
         "accumulate",
         "lr_scaling",
         "reference_batch",
+        "steps",
+        "warmup_steps",
+        "shape",
     ),
     "paths": ("root_dir", "data_dir", "run_dir"),
     "benchmark": ("batch_size", "warmup", "steps", "precisions", "compile", "images"),

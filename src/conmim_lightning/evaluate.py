@@ -1,7 +1,7 @@
-"""Judge a classifier: ``python -m conmim_lightning.evaluate checkpoint=runs/... data.root=/my/images``.
+"""Judge what a run has trained: ``python -m conmim_lightning.evaluate checkpoint=runs/... data.root=/my/images``.
 
-Figures as a table and as JSON, each class's share of right answers, a confusion matrix, and by option a table of
-answers. Or let it name images that have no labels:
+Figures as a table and as JSON and those of each class; for classification a confusion matrix, for segmentation and
+detection pictures; by option the answers themselves. Or let it answer for images without labels:
 ``python -m conmim_lightning.evaluate checkpoint=runs/... images=/new/images``.
 """
 
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(_data(plain, checkpoint["run"]["config"]))
     data.classes = checkpoint["classes"]
     task.check_shapes(*data.sample_shapes)
-    trainer = instantiate(plain["trainer"], callbacks=_callbacks(plain))
+    trainer = instantiate(plain["trainer"], callbacks=_callbacks(plain, checkpoint["run"]["config"]))
     if plain["images"]:
         trainer.predict(task, datamodule=data, return_predictions=False)
         return {}
@@ -61,17 +61,28 @@ def _data(plain: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
     return check(OmegaConf.create({"data": merged}))["data"]
 
 
-def _callbacks(plain: dict[str, Any]) -> list[Any]:
+def _callbacks(plain: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
+    """The run's own reports, for a folder of their own; and, of a run that classifies, a table of answers."""
+    from hydra.utils import instantiate
+
     from conmim_lightning.callbacks.broken_images import BrokenImages
     from conmim_lightning.callbacks.class_report import ClassReport
     from conmim_lightning.callbacks.predictions import Predictions
 
     folder = plain["paths"]["run_dir"]
+    reports = [node for name, node in recorded["callbacks"].items() if name.endswith("_report")]
+    dense = [node for node in reports if "predictions" in node]
+    asked = {"dirpath": folder, "predictions": plain["predictions"]}
+    asked |= {} if plain["pictures"] is None else {"pictures": plain["pictures"]}
+    wanted: list[Any] = [instantiate(node | asked) for node in dense]
     path = plain["predictions"] or (os.path.join(folder, "predictions.tsv") if plain["images"] else None)
-    wanted: list[Any] = [Predictions(path, all_scores=plain["all_scores"])] if path else []
+    if path and not dense:
+        wanted.append(Predictions(path, all_scores=plain["all_scores"]))
     if plain["images"]:
         return wanted
-    return [*wanted, ClassReport(folder), BrokenImages(os.path.join(folder, "broken_images.tsv"))]
+    if not dense:
+        wanted.append(ClassReport(folder))
+    return [*wanted, BrokenImages(os.path.join(folder, "broken_images.tsv"))]
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="evaluate")
@@ -81,7 +92,8 @@ def main(cfg: DictConfig) -> None:
         figures = run(cfg)
     folder = Path(cfg.paths.run_dir)
     print(f"\n{told_figures(figures)}", end="")
-    places = [folder / METRICS, folder / "per_class.tsv", folder / "confusion.png", folder / "test_broken_images.tsv"]
+    left = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_images.tsv")
+    places = [folder / name for name in left]
     places.append(Path(cfg.predictions) if cfg.predictions else folder / "predictions.tsv")
     for path in places:
         if path.exists():

@@ -32,7 +32,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     data = instantiate(plain["data"])
     data.prepare_data()
     source = data.find_source()
-    found, findings = inspection.look(source, data.decoder)
+    if encoder is not None and not hasattr(data, "probes"):
+        raise ValueError("features are compared of collections for pre-training: data=folder and the like")
+    found, findings = inspection.look(source, data.decoder, getattr(data, "annotation_faults", None))
     if encoder is not None:
         numbers = findings.others(len(source))
         features, encoded = encoder.features(data, source, numbers)

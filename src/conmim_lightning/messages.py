@@ -26,6 +26,7 @@ def quiet_libraries() -> None:
     """Leave out warnings that do not concern the user, and let each message appear once."""
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)

@@ -1,5 +1,6 @@
 """Functions that configurations may call."""
 
+import json
 import netrc
 import os
 from pathlib import Path
@@ -44,6 +45,35 @@ def count_classes(root: str, part: str) -> int:
     return count
 
 
+def count_categories(root: str, annotations: str) -> int:
+    """Number of categories of a COCO JSON below root; ValueError where there is none."""
+    path = Path(root, annotations)
+    try:
+        return len(json.loads(path.read_bytes())["categories"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"annotations {str(path)!r} cannot be read as COCO JSON: {error}") from error
+
+
+def names_file(root: str, name: str) -> str | None:
+    """The name of a file below root, or null if it is not there."""
+    return name if Path(root, name).is_file() else None
+
+
+def segmentation_blocks(depth: int) -> list[int]:
+    """Blocks at a third, half, two thirds and the end (official: 3, 5, 7, 11 of 12; 7, 11, 15, 23 of 24)."""
+    return [round(depth * share) - 1 for share in (1 / 3, 1 / 2, 2 / 3, 1)]
+
+
+def quarter_blocks(depth: int) -> list[int]:
+    """The last block of each quarter (2, 5, 8, 11 of 12)."""
+    return [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+
+
+def last_block(depth: int) -> list[int]:
+    """The last block alone, in a list."""
+    return [depth - 1]
+
+
 def evaluation_resize(size: int) -> int:
     """Pixels of the shorter side before the central square (official: 8/7 of it, from 384 on the size itself)."""
     if not isinstance(size, int):
@@ -61,8 +91,23 @@ def without_credential(variable: str, host: str) -> bool:
         return True
 
 
+_RESOLVERS = (
+    required,
+    divide,
+    precision,
+    count_classes,
+    count_categories,
+    names_file,
+    segmentation_blocks,
+    quarter_blocks,
+    last_block,
+    evaluation_resize,
+    without_credential,
+)
+
+
 def register_resolvers() -> None:
     """Make the functions above and ``process``, the number of this process, known to configurations."""
     OmegaConf.register_new_resolver("process", os.getpid, replace=True)
-    for resolver in (required, divide, precision, count_classes, evaluation_resize, without_credential):
+    for resolver in _RESOLVERS:
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -163,6 +163,7 @@ def _say_where(trainer: "Trainer", run_dir: str) -> None:
         "pictures": os.path.join(run_dir, "report.png"),
         "classes": os.path.join(run_dir, "per_class.tsv"),
         "confusion": os.path.join(run_dir, "confusion.png"),
+        "drawn": os.path.join(run_dir, "pictures"),
         "figures": os.path.join(run_dir, METRICS),
         "run": os.path.join(run_dir, "run.yaml"),
     }

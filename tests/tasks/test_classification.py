@@ -238,7 +238,7 @@ def test_other_normalisation_than_the_weights_is_told():
         ({"class_weights": [1.0, 2.0]}, "3 positive numbers"),
         ({"class_weights": "equal"}, "got 'equal'"),
         ({"mixup": lambda x, y: (x, y), "batch_size": 5}, "even batch_size, got 5"),
-        ({"warmup_epochs": 3}, "0 <= warmup_epochs <= epochs, got 3 and 2"),
+        ({"warmup_epochs": 3}, "from 0 to its length, got 3 and 2"),
         ({"lr_scaling": "square"}, "square"),
     ],
 )

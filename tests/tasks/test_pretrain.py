@@ -176,7 +176,7 @@ def test_non_finite_may_be_skipped():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"warmup_epochs": 5}, "warmup_epochs <= epochs, got 5 and 2"),
+        ({"warmup_epochs": 5}, "from 0 to its length, got 5 and 2"),
         ({"momentum_start": 1.5}, "1.5"),
         ({"on_non_finite": "pray"}, "pray"),
         ({"temperature": -1.0}, "-1.0"),

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from conmim_lightning.batches import LabelledBatch, PretrainBatch, SegmentationBatch
+from conmim_lightning.batches import ClassMapBatch, LabelledBatch, PretrainBatch
 from conmim_lightning.data.ade20k import PairSource
 from conmim_lightning.data.crop import RandomResizedCrop, Sized, centre_box
 from conmim_lightning.data.decode import Decoder
@@ -130,7 +130,7 @@ class LabelledDataset(Dataset[LabelledBatch | None]):
         return LabelledBatch(image, torch.tensor(label), torch.tensor(index))
 
 
-class SegmentationDataset(Dataset[SegmentationBatch | None]):
+class SegmentationDataset(Dataset[ClassMapBatch | None]):
     """Central squares with their class map, without randomness, for evaluation.
 
     Args:
@@ -148,13 +148,13 @@ class SegmentationDataset(Dataset[SegmentationBatch | None]):
         """Number of pairs."""
         return len(self.source)
 
-    def __getitem__(self, index: int) -> SegmentationBatch | None:
+    def __getitem__(self, index: int) -> ClassMapBatch | None:
         """One sample; None where the image or its class map cannot be read, for whoever evaluates to count."""
         image = central_square(self.source.images, index, self.size, self.decoder)
         class_map = self._class_map(index)
         if image is None or class_map is None:
             return None
-        return SegmentationBatch(image, class_map, torch.tensor(index))
+        return ClassMapBatch(image, class_map, torch.tensor(index))
 
     def _class_map(self, index: int) -> Tensor | None:
         """(size, size) uint8; None where it cannot be read.

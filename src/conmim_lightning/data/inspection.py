@@ -16,7 +16,7 @@ from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.duplicates import exact_copies, near_copies, similar_features
 from conmim_lightning.data.lists import to_line
 from conmim_lightning.data.sources import Source
-from conmim_lightning.data.survey import Survey, survey
+from conmim_lightning.data.survey import Faults, Survey, survey
 
 _SIDES = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 31)  # pixels; bins of the histogram
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -26,6 +26,9 @@ _PAIRS = 24
 HOW = {"exact": "the same bytes as", "near": "looks like", "similar": "has features like"}
 """Kinds of copies, and how a list tells them."""
 
+KINDS = ("broken", "annotations", *HOW)
+"""Kinds of findings; "annotations" are those of images whose class map or objects are at fault."""
+
 
 @dataclass
 class Findings:
@@ -33,16 +36,18 @@ class Findings:
 
     Attributes:
         broken: reasons.
+        annotations: reasons, of images whose annotation is at fault; None where nothing is annotated.
         copies: by kind (see ``HOW``), for each copy the number of the image that it is a copy of.
     """
 
     broken: dict[int, str]
+    annotations: dict[int, str] | None = None
     copies: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def reasons(self, kind: str, source: Source) -> dict[int, str]:
         """A sentence for each image that a kind of finding ("broken" or one of ``HOW``) speaks against."""
-        if kind == "broken":
-            return self.broken
+        if kind in ("broken", "annotations"):
+            return getattr(self, kind)
         return {number: f"{HOW[kind]} {source.name(first)}" for number, first in self.copies.get(kind, {}).items()}
 
     def others(self, count: int) -> NDArray[np.int64]:
@@ -62,7 +67,8 @@ class Inspection:
         near_bits: bits of 64 in which the perceptual hashes of near duplicates may differ, 0 to 15; null does not look
             for any.
         least_similarity: cosine of features from which on images count as similar; needs an encoder.
-        exclude: kinds of finding to put on the exclusion list: "broken", "exact", "near", "similar".
+        exclude: kinds of finding to put on the exclusion list: "broken", "annotations", "exact", "near",
+            "similar".
         sheet_images: images on the contact sheet, evenly spaced.
         num_workers: processes; null takes one for each core that this process may use.
 
@@ -84,8 +90,8 @@ class Inspection:
             raise ValueError(f"near_bits must lie in 0 to 15, or be null, got {near_bits}")
         if not -1 <= least_similarity <= 1:
             raise ValueError(f"least_similarity is a cosine, got {least_similarity}")
-        if unknown := [kind for kind in exclude if kind not in ("broken", *HOW)]:
-            raise ValueError(f"exclude takes {['broken', *HOW]}, got {unknown}")
+        if unknown := [kind for kind in exclude if kind not in KINDS]:
+            raise ValueError(f"exclude takes {list(KINDS)}, got {unknown}")
         at_least(1, sheet_images=sheet_images)
         at_least(0, num_workers=num_workers)
         self.output = Path(output)
@@ -95,10 +101,17 @@ class Inspection:
         self.sheet_images = sheet_images
         self.num_workers = available_cores() if num_workers is None else num_workers
 
-    def look(self, source: Source, decoder: Decoder) -> tuple[Survey, Findings]:
-        """Read the collection; what every image is, and what speaks against some."""
-        found = survey(source, decoder, num_workers=self.num_workers, with_looks=self.near_bits is not None)
-        findings = Findings(found.broken)
+    def look(self, source: Source, decoder: Decoder, faults: Faults | None = None) -> tuple[Survey, Findings]:
+        """Read the collection; what every image is, and what speaks against some.
+
+        Args:
+            source: images.
+            decoder: of their bytes.
+            faults: says what is wrong with the annotation of an image; None where there are none.
+        """
+        with_looks = self.near_bits is not None
+        found = survey(source, decoder, num_workers=self.num_workers, with_looks=with_looks, faults=faults)
+        findings = Findings(found.broken, annotations=found.annotations if faults else None)
         findings.copies["exact"] = exact_copies(found.digests, findings.others(len(source)))
         if self.near_bits is not None:
             findings.copies["near"] = near_copies(found.looks, findings.others(len(source)), self.near_bits)
@@ -112,7 +125,8 @@ class Inspection:
         """Write everything; returns what stands in ``inspection.json``."""
         self.output.mkdir(parents=True, exist_ok=True)
         excluded: dict[int, str] = {}
-        for kind in ("broken", *findings.copies):
+        known = ("broken", *([] if findings.annotations is None else ["annotations"]))
+        for kind in (*known, *findings.copies):
             reasons = findings.reasons(kind, source)
             self._list(f"{kind}.tsv", reasons, source)
             excluded |= reasons if kind in self.exclude else {}
@@ -132,7 +146,7 @@ class Inspection:
         for low, count in account["shorter_side_from"].items():
             if count:
                 lines.append(f"shorter side from {low:>4}: {'#' * max(1, round(40 * count / most))} {count:,}")
-        kinds = [kind for kind in ("broken", *HOW) if kind in account]
+        kinds = [kind for kind in KINDS if kind in account]
         lines.append(", ".join(f"{kind} {account[kind]:,}" for kind in kinds) + f"; {account['excluded']:,} to exclude")
         return "\n".join(lines)
 
@@ -167,6 +181,7 @@ def _account(found: Survey, findings: Findings, source: Source) -> dict[str, Any
         "quantiles": {name: _quantiles(values[good]) for name, values in columns.items()},
         "shorter_side_from": {str(low): int(count) for low, count in zip(_SIDES, counts, strict=False)},
         "broken": len(findings.broken),
+        **({} if findings.annotations is None else {"annotations": len(findings.annotations)}),
         **{kind: len(copies) for kind, copies in findings.copies.items()},
     }
 

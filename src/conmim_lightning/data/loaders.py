@@ -1,5 +1,6 @@
 """Data loaders with the settings that suit this project."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,13 @@ def one_thread(_: int) -> None:
 
 
 def train_loader(
-    dataset: Dataset[Any], *, sampler: Resumable, batch_size: int, num_workers: int, pin_memory: bool
+    dataset: Dataset[Any],
+    *,
+    sampler: Resumable,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool,
+    collate: Callable[[list[Any]], Any] = default_collate,
 ) -> DataLoader[Any]:
     """Whole batches of the samples that the sampler names."""
     return DataLoader(
@@ -26,6 +33,7 @@ def train_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         drop_last=True,
+        collate_fn=collate,
         worker_init_fn=one_thread,
         persistent_workers=num_workers > 0,
     )
@@ -38,7 +46,14 @@ def collate_readable(samples: list[Any]) -> Any:
 
 
 def evaluation_loader(
-    dataset: Dataset[Any], *, batch_size: int, num_workers: int, rank: int, num_devices: int, limit: int | None = None
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    num_workers: int,
+    rank: int,
+    num_devices: int,
+    limit: int | None = None,
+    collate: Callable[[list[Any]], Any] = collate_readable,
 ) -> DataLoader[Any]:
     """Batches of every sample once over all devices, in order; device r of R takes the r-th, (r + R)-th, ... .
 
@@ -49,6 +64,7 @@ def evaluation_loader(
         rank: r.
         num_devices: R.
         limit: at most this many samples, evenly spaced over the dataset; None takes all.
+        collate: makes a batch of samples.
     """
     size = len(dataset)  # type: ignore[arg-type]
     count = size if limit is None else min(size, limit)
@@ -59,6 +75,6 @@ def evaluation_loader(
         sampler=mine,
         num_workers=num_workers,
         worker_init_fn=one_thread,
-        collate_fn=collate_readable,
+        collate_fn=collate,
         generator=torch.Generator(),  # the global one belongs to training
     )

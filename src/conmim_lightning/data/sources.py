@@ -200,6 +200,11 @@ class Subset(Numbered):
         """Class of an image, from 0."""
         return self.source.label(int(self.indices[index]))
 
+    def annotation(self, index: int, *size: int) -> Any:
+        """What is known of an image besides, where the other source knows anything."""
+        known: Any = self.source
+        return known.annotation(int(self.indices[index]), *size)
+
 
 def digest_of(*arrays: NDArray[Any]) -> str:
     """128 bits of the arrays' content, as text."""

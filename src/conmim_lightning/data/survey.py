@@ -1,6 +1,7 @@
 """Reading a collection once, image by image: what each one is, and a fingerprint of its bytes and of its looks."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,6 +18,9 @@ from conmim_lightning.data.sources import Source
 
 _BATCH = 32
 
+Faults = Callable[[Source, int, int, int], str]
+"""Says what is wrong with an image's annotation, given source, number, height and width; empty if nothing is."""
+
 
 class Found(NamedTuple):
     """What one image is; of a broken one only ``reason`` says anything."""
@@ -28,6 +32,7 @@ class Found(NamedTuple):
     digest: bytes = b""
     looks: int = 0
     reason: str = ""
+    annotation: str = ""
 
 
 class Survey:
@@ -45,6 +50,7 @@ class Survey:
         digests: (N, 2) uint64 fingerprint of the bytes (BLAKE2b, 128 bits).
         looks: (N,) uint64 perceptual hash: similar images differ in few bits; 0 where it was not asked for.
         broken: number and reason of every broken image.
+        annotations: number and reason of every other image whose annotation is at fault.
     """
 
     def __init__(self, count: int) -> None:
@@ -54,12 +60,15 @@ class Survey:
         self.digests = np.zeros((count, 2), np.uint64)
         self.looks = np.zeros(count, np.uint64)
         self.broken: dict[int, str] = {}
+        self.annotations: dict[int, str] = {}
 
     def note(self, number: int, found: Found) -> None:
         """Keep what one image is."""
         if found.reason:
             self.broken[number] = found.reason
             return
+        if found.annotation:
+            self.annotations[number] = found.annotation
         if found.format not in self.format_names:
             self.format_names.append(found.format)
         self.formats[number] = self.format_names.index(found.format)
@@ -69,7 +78,8 @@ class Survey:
 
 
 class _Looking(Dataset[Found]):
-    def __init__(self, source: Source, decoder: Decoder, with_looks: bool) -> None:
+    def __init__(self, source: Source, decoder: Decoder, with_looks: bool, faults: Faults | None) -> None:
+        self.faults = faults
         self.source = source
         self.decoder = decoder
         self.with_looks = with_looks
@@ -86,10 +96,14 @@ class _Looking(Dataset[Found]):
             return Found(reason=str(error))
         looks = perceptual_hash(pixels.permute(1, 2, 0).numpy()) if self.with_looks else 0
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        return Found(picture.format, picture.width, picture.height, len(content), digest, looks)
+        height, width = picture.height, picture.width
+        fault = self.faults(self.source, index, height, width) if self.faults else ""
+        return Found(picture.format, width, height, len(content), digest, looks, annotation=fault)
 
 
-def survey(source: Source, decoder: Decoder, *, num_workers: int, with_looks: bool) -> Survey:
+def survey(
+    source: Source, decoder: Decoder, *, num_workers: int, with_looks: bool, faults: Faults | None = None
+) -> Survey:
     """Read and decode every image once, in parallel, with a progress bar.
 
     Args:
@@ -97,6 +111,7 @@ def survey(source: Source, decoder: Decoder, *, num_workers: int, with_looks: bo
         decoder: of their bytes; its limits count as broken.
         num_workers: processes.
         with_looks: also make perceptual hashes (needs imagehash).
+        faults: also look for faults of annotations; None where there are none.
 
     Raises:
         ValueError: the source is a stream, or imagehash is missing.
@@ -106,7 +121,7 @@ def survey(source: Source, decoder: Decoder, *, num_workers: int, with_looks: bo
     if with_looks:
         _imagehash()
     loader: Any = DataLoader(
-        _Looking(source, decoder, with_looks),
+        _Looking(source, decoder, with_looks, faults),
         batch_size=_BATCH,
         num_workers=num_workers,
         collate_fn=list,

@@ -1,6 +1,6 @@
 """Which parameters weight decay applies to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch.nn import Parameter
@@ -45,7 +45,11 @@ def layer_id(name: str, depth: int) -> int:
 
 
 def layer_decay_groups(
-    named_parameters: Iterable[tuple[str, Parameter]], *, depth: int, layer_decay: float
+    named_parameters: Iterable[tuple[str, Parameter]],
+    *,
+    depth: int,
+    layer_decay: float,
+    undecayed: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Parameter groups whose rate falls from the head towards the embeddings, each with and without weight decay.
 
@@ -55,6 +59,7 @@ def layer_decay_groups(
         named_parameters: of the model; those without gradient are left out.
         depth: number of blocks.
         layer_decay: in (0, 1]; 1 gives every layer the same rate.
+        undecayed: ends of names that weight decay does not apply to, besides the usual ones.
 
     Raises:
         ValueError: layer_decay is out of its range.
@@ -65,9 +70,27 @@ def layer_decay_groups(
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
-        layer, decayed = layer_id(name, depth), decays(name, parameter)
+        layer, decayed = layer_id(name, depth), decays(name, parameter) and not name.endswith(tuple(undecayed))
         if (layer, decayed) not in groups:
             group: dict[str, Any] = {"params": [], "lr_scale": layer_decay ** (depth + 1 - layer)}
             groups[layer, decayed] = group if decayed else group | {"weight_decay": 0.0}
         groups[layer, decayed]["params"].append(parameter)
     return [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
+
+
+def dense_groups(model: Any, *, layer_decay: float, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """``layer_decay_groups`` of a model with a ``backbone`` within; whatever is put on it is as the last layer.
+
+    Args:
+        model: with a timm vision Transformer as its ``backbone``.
+        layer_decay: see ``layer_decay_groups``.
+        undecayed: see ``layer_decay_groups``.
+    """
+    within = {id(parameter): name for name, parameter in model.backbone.named_parameters()}
+
+    def timms(name: str, parameter: Parameter) -> str:
+        positions = name.rsplit(".", 1)[-1] in ("absolute", "prefix_position")  # of ``DenseVit``
+        return within.get(id(parameter), "pos_embed" if positions else f"head.{name}")
+
+    named = [(timms(name, parameter), parameter) for name, parameter in model.named_parameters()]
+    return layer_decay_groups(named, depth=len(model.backbone.blocks), layer_decay=layer_decay, undecayed=undecayed)

@@ -5,20 +5,23 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from conmim_lightning.optim.schedules import SHAPES
 from conmim_lightning.optim.wiring import Scaling, build_optimizer, scaled_rate, schedule_rate
 
 
 class Plan:
-    """Warm-up and cosine in epochs, batch and rate; turned into steps by the trainer's counts.
+    """Length and warm-up, batch and rate; turned into steps by the trainer's counts.
 
     Args:
         optimizer: factory that takes parameter groups; carries the peak learning rate and the weight decay.
         batch_size: images a step and device.
-        epochs: planned, > 0; with the trainer's step count it turns ``warmup_epochs`` into steps.
-        warmup_epochs: linear warm-up, 0 to epochs.
-        min_lr: learning rate that the cosine approaches, at ``reference_batch`` when scaled.
+        length: planned, in epochs or in optimizer steps, > 0; with the trainer's step count it turns ``warmup`` into
+            steps.
+        warmup: in the same unit, 0 to length.
+        min_lr: learning rate that the schedule approaches, at ``reference_batch`` when scaled.
         lr_scaling: "none", or "linear" in effective batch over ``reference_batch``.
         reference_batch: images per optimizer step that the learning rate was chosen for.
+        shape: course of the learning rate, "cosine", "poly" or "multistep".
 
     Raises:
         ValueError: a number is out of its range.
@@ -29,21 +32,25 @@ class Plan:
         *,
         optimizer: Callable[..., Optimizer],
         batch_size: int,
-        epochs: float,
-        warmup_epochs: float,
+        length: float,
+        warmup: float,
         min_lr: float,
         lr_scaling: Scaling = "none",
         reference_batch: int,
+        shape: str = "cosine",
     ) -> None:
-        if not 0 <= warmup_epochs <= epochs or epochs <= 0:
-            raise ValueError(f"schedule needs 0 <= warmup_epochs <= epochs, got {warmup_epochs} and {epochs}")
+        if not 0 <= warmup <= length or length <= 0:
+            raise ValueError(f"schedule needs a warm-up from 0 to its length, got {warmup} and {length}")
+        if shape not in SHAPES:
+            raise ValueError(f"schedule.shape must be one of {list(SHAPES)}, got {shape!r}")
         if min_lr < 0:
             raise ValueError(f"min_lr must be at least 0, got {min_lr}")
         scaled_rate(1.0, scaling=lr_scaling, effective_batch=batch_size, reference_batch=reference_batch)  # refuses
         self.factory = optimizer
         self.batch_size = batch_size
-        self.epochs = epochs
-        self.warmup_epochs = warmup_epochs
+        self.length = length
+        self.warmup = warmup
+        self.shape = shape
         self.min_lr = min_lr
         self.lr_scaling: Scaling = lr_scaling
         self.reference_batch = reference_batch
@@ -62,7 +69,7 @@ class Plan:
         """Optimizer and rate schedule, as ``configure_optimizers`` returns them."""
         end = self.min_lr * self._scale(trainer)
         total, warmup = self.total_steps(trainer), self.warmup_steps(trainer)
-        return schedule_rate(optimizer, total_steps=total, warmup_steps=warmup, end=end)
+        return schedule_rate(optimizer, total_steps=total, warmup_steps=warmup, end=end, shape=self.shape)
 
     def effective_batch(self, trainer: Any) -> int:
         """Images per optimizer step, over all devices and accumulated batches."""
@@ -76,12 +83,12 @@ class Plan:
         """
         steps = trainer.estimated_stepping_batches
         if steps == float("inf") or steps < 1:
-            raise ValueError("the schedule needs an end: set schedule.epochs or trainer.max_steps")
+            raise ValueError("the schedule needs an end: set schedule.epochs, schedule.steps or trainer.max_steps")
         return int(steps)
 
     def warmup_steps(self, trainer: Any) -> int:
         """Optimizer steps of the warm-up."""
-        return round(self.total_steps(trainer) * self.warmup_epochs / self.epochs)
+        return round(self.total_steps(trainer) * self.warmup / self.length)
 
     def told(self, optimizer: Optimizer, trainer: Any) -> str:
         """Batch, rate and steps in a line."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from conmim_lightning.optim.schedules import warmup_cosine
+from conmim_lightning.optim.schedules import SHAPES
 
 Scaling = Literal["none", "linear"]
 
@@ -59,21 +59,22 @@ def build_optimizer(
 
 
 def schedule_rate(
-    optimizer: Optimizer, *, total_steps: int, warmup_steps: int, end: float
+    optimizer: Optimizer, *, total_steps: int, warmup_steps: int, end: float, shape: str = "cosine"
 ) -> dict[str, Optimizer | dict[str, Any]]:
-    """Warm-up and cosine per optimizer step, for what ``configure_optimizers`` returns.
+    """Warm-up and fall per optimizer step, for what ``configure_optimizers`` returns.
 
     Args:
         optimizer: its groups' rates are the peaks.
         total_steps: optimizer steps of the whole run.
         warmup_steps: 0 to total_steps.
-        end: rate that the cosine approaches, before a group's ``lr_scale``.
+        end: rate that the course approaches, before a group's ``lr_scale``.
+        shape: one of ``SHAPES``.
     """
 
     def factor(group: dict[str, Any]) -> Callable[[int], float]:
         peak, last = group["lr"], end * group.get("lr_scale", 1.0)
         return lambda step: (
-            warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, end=last) / peak
+            SHAPES[shape](step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, end=last) / peak
         )
 
     scheduler = LambdaLR(optimizer, [factor(group) for group in optimizer.param_groups])

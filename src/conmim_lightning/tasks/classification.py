@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 
 from conmim_lightning.batches import LabelledBatch
 from conmim_lightning.metrics.classification import Judge
-from conmim_lightning.optim.non_finite import NonFiniteError
 from conmim_lightning.optim.param_groups import layer_decay_groups
 from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.wiring import Scaling
-from conmim_lightning.randomness import seeded_globally, stream_seed
+from conmim_lightning.randomness import seeded_globally
 from conmim_lightning.tasks.labels import balanced_weights, check_labelled, start_head_for, warn_of_normalisation
 from conmim_lightning.tasks.planned import planned
+from conmim_lightning.tasks.steps import clip_gradients, log_rate, seed_step
 from conmim_lightning.weights.mismatch import check_checkpoint
 
 
@@ -77,8 +77,8 @@ class ClassificationTask(LightningModule):
         self.plan = Plan(
             optimizer=optimizer,
             batch_size=batch_size,
-            epochs=epochs,
-            warmup_epochs=warmup_epochs,
+            length=epochs,
+            warmup=warmup_epochs,
             min_lr=min_lr,
             lr_scaling=lr_scaling,
             reference_batch=reference_batch,
@@ -127,9 +127,8 @@ class ClassificationTask(LightningModule):
         return batch._replace(image=self.normalize(batch.image))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """What is random in a step follows from seed, batch and device alone, however the run was cut."""
-        self._batch_seed = stream_seed(self.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
-        torch.manual_seed(self._batch_seed >> 1)
+        """What is random in a step follows from seed, batch and device alone."""
+        self._batch_seed = seed_step(self, self.seed)
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One batch: erase, mix, classify."""
@@ -149,18 +148,13 @@ class ClassificationTask(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the global norm, log the norm before clipping, and stop at a norm that is not finite."""
-        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or torch.inf)
-        self.log("optim/grad_norm", norm)
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None and not torch.isfinite(norm):
-            raise NonFiniteError(
-                f"gradient norm {norm.item()} at step {self.global_step} in epoch {self.current_epoch}"
-            )
+        """Clip by the global norm, log it, and stop at one that is not finite."""
+        clip_gradients(self, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Log the head's learning rate with the step it is of."""
         super().optimizer_step(*args, **kwargs)
-        self.log("optim/lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
+        log_rate(self)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Count right answers."""

@@ -18,6 +18,7 @@ from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.tasks.labels import check_labelled, warn_of_normalisation
 from conmim_lightning.tasks.planned import planned
+from conmim_lightning.tasks.steps import log_rate
 from conmim_lightning.weights.mismatch import check_checkpoint
 
 
@@ -71,8 +72,8 @@ class LinearProbeTask(LightningModule):
         self.plan = Plan(
             optimizer=optimizer,
             batch_size=batch_size,
-            epochs=epochs,
-            warmup_epochs=warmup_epochs,
+            length=epochs,
+            warmup=warmup_epochs,
             min_lr=min_lr,
             lr_scaling=lr_scaling,
             reference_batch=reference_batch,
@@ -121,7 +122,7 @@ class LinearProbeTask(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Log the largest learning rate with the step it is of."""
         super().optimizer_step(*args, **kwargs)
-        self.log("optim/lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
+        log_rate(self)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Count right answers of all classifiers."""

@@ -82,8 +82,8 @@ class PretrainTask(LightningModule):
         self.plan = Plan(
             optimizer=optimizer,
             batch_size=batch_size,
-            epochs=epochs,
-            warmup_epochs=warmup_epochs,
+            length=epochs,
+            warmup=warmup_epochs,
             min_lr=min_lr,
             lr_scaling=lr_scaling,
             reference_batch=reference_batch,

@@ -11,7 +11,8 @@ from torch import Tensor
 
 _SHARED = "rel_pos_bias.relative_position_bias_table"
 _TABLE = "relative_position_bias_table"
-_CLASS_TOKEN_ROWS = 3  # class to patch, patch to class, class to class
+CLASS_TOKEN_ROWS = 3
+"""Rows of a table behind those of the offsets: class token to patch, patch to class token, class token to itself."""
 
 
 def fit_positions(state: Mapping[str, Tensor], mine: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -70,17 +71,17 @@ def resize_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     if grid[0] != grid[1]:
         raise ValueError(f"the target grid of {grid[0]} x {grid[1]} patches is not square")
-    source, target = _side(len(table) - _CLASS_TOKEN_ROWS, "a table of relative positions"), 2 * grid[0] - 1
+    source, target = _side(len(table) - CLASS_TOKEN_ROWS, "a table of relative positions"), 2 * grid[0] - 1
     if source == target:
         return table
     if source < 5:
         raise ValueError(f"a source grid of {(source + 1) // 2} patches a side is too small for a bicubic spline")
     places = _progression(source // 2, target // 2)
     wanted = np.arange(-(target // 2), target // 2 + 1, dtype=np.float64)
-    offsets = table[:-_CLASS_TOKEN_ROWS].float().numpy().reshape(source, source, -1)  # float32, official
+    offsets = table[:-CLASS_TOKEN_ROWS].float().numpy().reshape(source, source, -1)  # float32, official
     heads = [RectBivariateSpline(places, places, offsets[..., head]) for head in range(offsets.shape[2])]
     resized = np.stack([spline(wanted, wanted).ravel() for spline in heads], 1)
-    return torch.cat([torch.from_numpy(resized).to(table.dtype), table[-_CLASS_TOKEN_ROWS:]])
+    return torch.cat([torch.from_numpy(resized).to(table.dtype), table[-CLASS_TOKEN_ROWS:]])
 
 
 def _progression(source: int, target: int) -> np.ndarray:

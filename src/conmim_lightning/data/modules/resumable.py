@@ -6,7 +6,7 @@ from typing import Any, cast
 from lightning import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.cores import available_cores
@@ -68,6 +68,7 @@ class ResumableDataModule(LightningDataModule):
             batch_size=self.batch_size,
             num_workers=self.source.workers(self.num_workers),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            collate=getattr(self.train_set, "collate", default_collate),
         )
 
     def state_dict(self) -> dict[str, Any]:

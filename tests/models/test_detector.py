@@ -1,0 +1,138 @@
+"""The detector around torchvision's parts."""
+
+from functools import partial
+
+import pytest
+import torch
+from torchvision.models.detection import MaskRCNN
+from torchvision.ops import box_iou
+
+from conmim_lightning.batches import Objects
+from conmim_lightning.models.backbones import beit
+from conmim_lightning.models.detector import Detector, _in_file
+from conmim_lightning.models.pyramids import BenchmarkPyramid, SimplePyramid
+
+
+def backbone(width: int = 16):
+    return beit(
+        img_size=32, patch_size=8, embed_dim=width, depth=4, num_heads=2, num_classes=0, use_rel_pos_bias=True,
+        use_abs_pos_emb=False, init_values=0.5, global_pool="token",
+    )  # fmt: skip
+
+
+def detector(**changes) -> Detector:
+    torch.manual_seed(0)
+    settings = {
+        "backbone": backbone(), "num_classes": 3, "size": 64, "read": [3], "global_blocks": [1, 3],
+        "pyramid": partial(SimplePyramid, out_channels=16), "anchors": [8, 12, 16, 24, 32], "proposals": 20,
+        "regions": 8, "head_channels": 16, "head_width": 16, "score_threshold": 0.0,
+    }  # fmt: skip
+    return Detector(**(settings | changes))
+
+
+def objects(count: int = 2) -> Objects:
+    boxes = torch.tensor([[4.0, 4.0, 30.0, 40.0], [20.0, 10.0, 60.0, 50.0]])[:count]
+    masks = torch.zeros(count, 64, 64, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    crowd, area = torch.zeros(count, dtype=torch.bool), (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return Objects(boxes, torch.tensor([0, 2])[:count], masks, crowd, area)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("masks", [True, False])
+def test_losses_reach_every_parameter(masks, norm):
+    model = detector(masks=masks, norm=norm)
+    losses = model.losses(torch.randn(2, 3, 64, 64), [objects(), objects(1)])
+    expected = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+    assert set(losses) == expected | ({"loss_mask"} if masks else set())
+    sum(losses.values()).backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_images_without_objects_can_be_learned_from():
+    model = detector()
+    losses = model.losses(torch.randn(2, 3, 64, 64), [objects(0), objects(0)])
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_the_benchmarks_pyramid():
+    model = detector(pyramid=partial(BenchmarkPyramid, out_channels=16), read=[0, 1, 2, 3])
+    assert model.losses(torch.randn(1, 3, 64, 64), [objects()])["loss_mask"] > 0
+    with pytest.raises(ValueError, match=r"takes 4 maps, read=\[3\]"):
+        detector(pyramid=BenchmarkPyramid)
+
+
+def test_what_is_found_lies_in_the_file():
+    model = detector().eval()
+    size, original = torch.tensor([[64, 48], [32, 64]]), torch.tensor([[128, 96], [20, 40]])
+    with torch.no_grad():
+        found = model(torch.randn(2, 3, 64, 64), size, original)
+    for one, (height, width) in zip(found, original.tolist(), strict=True):
+        assert len(one.boxes) > 0
+        assert one.masks.shape == (len(one.boxes), height, width)
+        assert (one.boxes[:, 0::2] <= width).all()
+        assert (one.boxes[:, 1::2] <= height).all()
+        assert (one.scores.diff() <= 0).all()
+        assert set(one.labels.tolist()) <= {0, 1, 2}
+
+
+def test_boxes_and_masks_are_scaled_to_the_file():
+    """A box of 10 x 20 in an image that was halved, with a mask that fills it."""
+    raw = {
+        "boxes": torch.tensor([[10.0, 5.0, 20.0, 25.0], [30.0, 40.0, 60.0, 60.0]]),
+        "scores": torch.tensor([0.9, 0.8]),
+        "labels": torch.tensor([2, 1]),
+        "masks": torch.ones(2, 1, 28, 28),
+    }
+    found = _in_file(raw, [32, 64], [64, 128])  # the second box lies beyond the image's own 32 rows
+    assert found.boxes.tolist() == [[20.0, 10.0, 40.0, 50.0]]
+    assert found.labels.tolist() == [1]
+    assert found.masks[0, 10:50, 20:40].float().mean() > 0.97
+    assert found.masks.sum() < 41 * 21 * 1.05
+
+
+def test_boxes_keep_their_precision_in_bfloat16():
+    """In bfloat16 a coordinate of 1,000 moves in steps of 4 pixels; ours are those of float32 but for the features."""
+    model = detector().eval()
+    images, size = torch.randn(1, 3, 64, 64), torch.tensor([[64, 64]])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = model(images, size, size * 100)[0]
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    fraction = found.boxes % 1
+    assert (fraction > 0).float().mean() > 0.5  # up to 6,400 pixels; bfloat16 has whole numbers only from 128 on
+    with torch.no_grad():
+        plain = model(images, size, size * 100)[0]
+    assert (box_iou(plain.boxes, found.boxes).amax(1) > 0.8).float().mean() > 0.8
+
+
+def test_heads_are_those_of_the_recipe():
+    """Counted by hand: MIMDet's and ViTDet's heads at 256 channels and 80 classes."""
+    model = detector(
+        num_classes=80, head_channels=256, head_width=1024, pyramid=partial(SimplePyramid, out_channels=256)
+    )
+    net: MaskRCNN = model.net
+
+    def count(module):
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    convolution = 256 * 256 * 9
+    assert count(net.rpn) == 2 * (convolution + 256) + 256 * 3 + 3 + 256 * 12 + 12
+    assert count(net.roi_heads.box_head) == 4 * (convolution + 512) + 256 * 49 * 1024 + 1024
+    assert count(net.roi_heads.box_predictor) == 1025 * 81 + 1025 * 324
+    assert count(net.roi_heads.mask_head) == 4 * (convolution + 512)
+    assert count(net.roi_heads.mask_predictor) == 256 * 256 * 4 + 256 + 257 * 81
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"norm": "group"}, "one of .*layer.*batch.*, got 'group'"),
+        ({"anchors": [8, 16]}, r"five sides in pixels, one a level, got \[8, 16\]"),
+        ({"proposals": 0}, "'proposals': 0"),
+        ({"score_threshold": 1.0}, "score_threshold 1.0"),
+    ],
+)
+def test_bad_numbers(changes, told):
+    with pytest.raises(ValueError, match=told):
+        detector(**changes)
