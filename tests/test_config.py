@@ -69,7 +69,7 @@ def test_every_dense_experiment_runs_on_made_data(composed, scenes_root, tmp_pat
         ("segmentation", ["callbacks=segmentation_ema", "data.images.transform.photometric=null"]),
         ("segmentation", ["task.model.head.norm=group", "data.batch_size=1"]),
         ("coco", ["task/pyramid=benchmark", "task.model.norm=batch"]),
-        ("coco", ["task.model.masks=false", "callbacks=detection_ema"]),
+        ("coco", ["data.source.masks=false", "callbacks=detection_ema"]),
         ("coco", ["schedule.shape=multistep", "task.model.checkpointing=true", "task.model.global_blocks=null"]),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

@@ -142,7 +142,7 @@ FAULTS = {
     "empty box": (annotations(note(4, 5, 3, [3, 1, 0, 2])), r"1 unfit boxes .*unfit=drop.*: .* is empty"),
     "box of three numbers": (annotations(note(4, 5, 3, [3, 1, 2])), "is not left, top, width, height"),
     "box of no numbers": (annotations(note(4, 5, 3, [3, 1, 2, float("nan")])), "is not left, top, width, height"),
-    "no outline": (annotations(note(4, 5, 3, [3, 1, 2, 2], None)), r"have no segmentation \(data.masks=false"),
+    "no outline": (annotations(note(4, 5, 3, [3, 1, 2, 2], None)), r"have no segmentation \(data.source.masks=false"),
 }
 
 

@@ -59,7 +59,7 @@ class CocoSource(FileSource):
         self.notes += told.remarks
         if masks:
             lacking = [note for note in notes if not note.get("segmentation")]
-            refuse(where, "have no segmentation (data.masks=false trains boxes alone)", lacking, "id")
+            refuse(where, "have no segmentation (data.source.masks=false trains boxes alone)", lacking, "id")
         kept = {owners[note["image_id"]] for note in notes} if skip_empty else set(range(len(images)))
         chosen = [number for number in range(len(images)) if number in kept]
         if not chosen:

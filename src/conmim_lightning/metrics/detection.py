@@ -1,16 +1,19 @@
 """What a detector is judged by."""
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.utils._pytree import tree_map
 from torchmetrics import SumMetric
 from torchmetrics.detection import MeanAveragePrecision
 
 KINDS = {"bbox": "box", "segm": "mask"}
 """COCO's names of what is compared, and ours."""
 
+_MISSING = object()
 _NAMES = {
     "map": "ap",
     "map_50": "ap50",
@@ -48,6 +51,7 @@ class BoxJudge(nn.Module):
                 backend=backend,
                 iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),  # COCO's; torchmetrics' own are rounded to float32
                 rec_thresholds=np.linspace(0, 1, 101).tolist(),
+                sync_on_compute=False,  # torchmetrics' own hangs where devices have seen unequal numbers of images
             )
         except ModuleNotFoundError as error:
             raise ValueError(f"average precision needs {backend}: pip install 'conmim-lightning[coco]'") from error
@@ -72,6 +76,7 @@ class BoxJudge(nn.Module):
 
     def figures(self, part: str) -> tuple[dict[str, Tensor], dict[str, dict[int, float]]]:
         """All figures of a part, by "part/name"; by kind the precision of each class that occurs; and start anew."""
+        _gather(self.precision)
         found = self.precision.compute()
         self.unreadable.update(0)
         unreadable = self.unreadable.compute()
@@ -88,3 +93,22 @@ class BoxJudge(nn.Module):
 
     def _named(self, found: Any, names: Iterable[str]) -> dict[str, Tensor]:
         return {name: getattr(found, name) for name in (*names, *(["masks"] if self.masks else []))}
+
+
+def _gather(metric: Any) -> None:
+    """Give a metric what all devices have noted, image by image in the order of the part.
+
+    Device r of R has the r-th, (r + R)-th, ... image.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    for name, mine in metric.metric_state.items():
+        everyones: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(everyones, _moved(mine, "cpu"))
+        rounds = zip_longest(*everyones, fillvalue=_MISSING)
+        found = [entry for entries in rounds for entry in entries if entry is not _MISSING]
+        setattr(metric, name, _moved(found, metric.device))
+
+
+def _moved(values: Any, device: Any) -> Any:
+    return tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, values)
