@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import conmim
+from conftest import conmim, tiny_dense
 from hydra import compose, initialize_config_dir
 
 from conmim_lightning.config import CONF_DIR
@@ -60,3 +60,18 @@ def test_compiled_equals_eager(precision):
     tolerance = 1e-4 if precision is torch.float32 else 3e-2
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
     assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 1 - tolerance
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("kind", ["segmentation", "coco"])
+def test_dense_tasks_on_the_gpu(scenes_root, tmp_path, kind, precision):
+    register_resolvers()
+    task = "detection" if kind == "coco" else "segmentation"
+    overrides = [f"experiment=quickstart_{task}_from_scratch", *tiny_dense(scenes_root, kind), "trainer.devices=1"]
+    length = ["schedule.epochs=1"] if kind == "coco" else ["schedule.steps=6", "trainer.val_check_interval=6"]
+    length += ["schedule.warmup_epochs=0.1"] if kind == "coco" else ["schedule.warmup_steps=1"]
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        own = [f"paths.run_dir={tmp_path}", "logger=csv", f"trainer.precision={precision}", "data.batch_size=4"]
+        trainer = run(compose("train", [*overrides, *length, *own]))
+    assert trainer.strategy.root_device.type == "cuda"
+    assert list((tmp_path / "pictures").iterdir())

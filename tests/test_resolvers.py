@@ -3,7 +3,17 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conmim_lightning.resolvers import count_classes, divide, evaluation_resize, register_resolvers
+from conmim_lightning.resolvers import (
+    count_categories,
+    count_classes,
+    divide,
+    evaluation_resize,
+    last_block,
+    names_file,
+    quarter_blocks,
+    register_resolvers,
+    segmentation_blocks,
+)
 
 
 def test_classes_are_counted(tmp_path: Path):
@@ -33,3 +43,21 @@ def test_what_is_required_says_so():
     cfg = OmegaConf.create({"weights": "${required:'give a place'}"})
     with pytest.raises(Exception, match="missing; give a place"):
         _ = cfg.weights
+
+
+def test_blocks_are_those_of_the_recipes():
+    assert segmentation_blocks(12) == [3, 5, 7, 11]
+    assert segmentation_blocks(24) == [7, 11, 15, 23]
+    assert segmentation_blocks(4) == [0, 1, 2, 3]
+    assert quarter_blocks(12) == [2, 5, 8, 11]
+    assert quarter_blocks(24) == [5, 11, 17, 23]
+    assert last_block(12) == [11]
+
+
+def test_categories_are_counted(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"categories": [{}, {}, {}]}')
+    assert count_categories(str(tmp_path), "a.json") == 3
+    with pytest.raises(ValueError, match=r"none\.json' cannot be read as COCO JSON"):
+        count_categories(str(tmp_path), "none.json")
+    assert names_file(str(tmp_path), "a.json") == "a.json"
+    assert names_file(str(tmp_path), "b.json") is None

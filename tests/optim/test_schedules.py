@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from conmim_lightning.optim.schedules import cosine, warmup_cosine
+from conmim_lightning.optim.schedules import cosine, warmup_cosine, warmup_multistep, warmup_poly
 
 
 def test_cosine():
@@ -24,3 +24,20 @@ def test_without_warmup():
 
 def test_warmup_of_one_step():
     assert warmup_cosine(0, total_steps=5, warmup_steps=1, peak=3.0, end=1.0) == 0.0
+
+
+def test_poly_is_mmsegmentations():
+    """rate * (1 - step / total), in the warm-up times 1 - (1 - step / warmup) * (1 - 1e-6)."""
+    rates = [warmup_poly(step, total_steps=10, warmup_steps=4, peak=2.0, end=0.0) for step in (0, 1, 2, 4, 5, 9, 10)]
+    assert rates == pytest.approx([2e-6, 1.8 * 0.25, 1.6 * 0.5, 1.2, 1.0, 0.2, 0.0], rel=1e-5)
+    assert warmup_poly(5, total_steps=10, warmup_steps=0, peak=2.0, end=1.0) == 1.5
+
+
+def test_multistep_is_vitdets():
+    """Tenths at 163,889 and 177,546 of 184,375 steps, as ViTDet's configuration says for 100 epochs."""
+    rates = {
+        step: warmup_multistep(step, total_steps=184375, warmup_steps=250, peak=1.0, end=0.0)
+        for step in (0, 125, 250, 163888, 163889, 177546, 184374)
+    }
+    assert list(rates.values()) == pytest.approx([0.001, 0.5005, 1.0, 1.0, 0.1, 0.01, 0.01])
+    assert warmup_multistep(9, total_steps=10, warmup_steps=0, peak=1.0, end=0.05) == 0.05

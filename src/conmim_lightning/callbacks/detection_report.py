@@ -8,8 +8,6 @@ from lightning import LightningModule, Trainer
 from conmim_lightning.callbacks.dense_report import DenseReport, everyones
 from conmim_lightning.callbacks.pictures import drawn_objects, panel
 
-_SHOWN = 0.5  # least score of an object that is drawn
-
 
 class DetectionReport(DenseReport):
     """Writes ``per_class.tsv``, ``pictures/`` (what was found, and the truth), and COCO's JSON of results.
@@ -18,10 +16,19 @@ class DetectionReport(DenseReport):
         dirpath: see ``DenseReport``.
         pictures: see ``DenseReport``.
         predictions: JSON file in the format that COCO's tools read; null for none.
+        least_score: of an object that is drawn, 0 to 1.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
 
-    def __init__(self, dirpath: str, *, pictures: int = 8, predictions: str | None = None) -> None:
+    def __init__(
+        self, dirpath: str, *, pictures: int = 8, predictions: str | None = None, least_score: float = 0.5
+    ) -> None:
         super().__init__(dirpath, pictures=pictures, predictions=predictions)
+        if not 0 <= least_score <= 1:
+            raise ValueError(f"least_score must lie in [0, 1], got {least_score}")
+        self.least_score = least_score
         self._results: list[dict[str, Any]] = []
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -45,7 +52,20 @@ class DetectionReport(DenseReport):
         if self.predictions is not None:
             self._results += task.trainer.datamodule.results_of(index, found, testing=task.trainer.testing)
         if picture is not None:
-            self.save(_drawn(picture, found, batch.objects[place], task.classes), name, index)
+            self.save(self._drawn(picture, found, batch.objects[place], task.classes), name, index)
+
+    def _drawn(self, picture: Any, found: Any, objects: Any, names: list[str]) -> Any:
+        kept = found.scores >= self.least_score
+        masks = found.masks[kept] if len(found.masks) else found.masks
+        sure = found._replace(
+            boxes=found.boxes[kept], labels=found.labels[kept], scores=found.scores[kept], masks=masks
+        )
+        title = f"found, score from {self.least_score}"
+        parts = [(title, drawn_objects(picture, sure, names, sure.scores.tolist()))]
+        truth = objects._replace(**{name: getattr(objects, name).cpu() for name in objects._fields})
+        if len(truth.boxes):
+            parts.append(("truth", drawn_objects(picture, truth, names)))
+        return panel(parts, [])
 
     def _write_results(self, trainer: Any) -> None:
         results, self._results = self._results, []
@@ -56,17 +76,6 @@ class DetectionReport(DenseReport):
             self.predictions.parent.mkdir(parents=True, exist_ok=True)
             results.sort(key=lambda entry: (str(entry["image_id"]), -entry["score"]))
             self.predictions.write_text(json.dumps(results))
-
-
-def _drawn(picture: Any, found: Any, objects: Any, names: list[str]) -> Any:
-    kept = found.scores >= _SHOWN
-    masks = found.masks[kept] if len(found.masks) else found.masks
-    sure = found._replace(boxes=found.boxes[kept], labels=found.labels[kept], scores=found.scores[kept], masks=masks)
-    parts = [(f"found, score from {_SHOWN}", drawn_objects(picture, sure, names, sure.scores.tolist()))]
-    truth = objects._replace(**{name: getattr(objects, name).cpu() for name in objects._fields})
-    if len(truth.boxes):
-        parts.append(("truth", drawn_objects(picture, truth, names)))
-    return panel(parts, [])
 
 
 def _per_class(precision: dict[str, dict[int, float]], names: list[str]) -> str:

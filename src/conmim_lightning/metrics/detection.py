@@ -34,7 +34,7 @@ class BoxJudge(nn.Module):
 
     Args:
         masks: judge masks, too.
-        backend: "faster_coco_eval", or "pycocotools", which needs three times as long.
+        backend: "faster_coco_eval", or "pycocotools", which needs two to three times as long (RESULTS.md).
 
     Raises:
         ValueError: the backend is not installed.

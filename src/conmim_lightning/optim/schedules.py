@@ -55,7 +55,7 @@ def warmup_multistep(step: int, *, total_steps: int, warmup_steps: int, peak: fl
     """
     if step < warmup_steps:
         return peak * (0.001 + 0.999 * step / warmup_steps)
-    drops = sum(step >= share * total_steps for share in _DROPS)
+    drops = sum(step >= round(share * total_steps) for share in _DROPS)
     return max(end, peak * 0.1**drops)
 
 
