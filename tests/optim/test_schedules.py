@@ -40,4 +40,4 @@ def test_multistep_is_vitdets():
         for step in (0, 125, 250, 163888, 163889, 177546, 184374)
     }
     assert list(rates.values()) == pytest.approx([0.001, 0.5005, 1.0, 1.0, 0.1, 0.01, 0.01])
-    assert warmup_multistep(9, total_steps=10, warmup_steps=0, peak=1.0, end=0.05) == 0.05
+    assert warmup_multistep(10, total_steps=10, warmup_steps=0, peak=1.0, end=0.05) == 0.05

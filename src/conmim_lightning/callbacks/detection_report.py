@@ -52,9 +52,9 @@ class DetectionReport(DenseReport):
         if self.predictions is not None:
             self._results += task.trainer.datamodule.results_of(index, found, testing=task.trainer.testing)
         if picture is not None:
-            self.save(self._drawn(picture, found, batch.objects[place], task.classes), name, index)
+            self.save(self._side_by_side(picture, found, batch.objects[place], task.classes), name, index)
 
-    def _drawn(self, picture: Any, found: Any, objects: Any, names: list[str]) -> Any:
+    def _side_by_side(self, picture: Any, found: Any, objects: Any, names: list[str]) -> Any:
         kept = found.scores >= self.least_score
         masks = found.masks[kept] if len(found.masks) else found.masks
         sure = found._replace(
