@@ -85,6 +85,19 @@ def test_every_documented_choice_of_dense_tasks_takes_two_steps(composed, scenes
     assert trainer.global_step == 2
 
 
+@pytest.mark.parametrize("kind", ["segmentation", "coco"])
+def test_models_of_timms_serve_dense_tasks(composed, scenes_root, kind):
+    """With absolute positions and a class token; what timm's models do not say, a user does."""
+    own = ("backbone.patch", "backbone.embed", "backbone.depth", "backbone.num_heads")
+    small = [item for item in tiny_dense(scenes_root, kind) if not item.startswith(own)]
+    named = ["backbone=timm", "backbone.name=vit_tiny_patch16_224"]
+    read = ["task.model.global_blocks=[2,5,8,11]", "task.model.read=[11]"]
+    read = read if kind == "coco" else ["task.model.read=[3,5,7,11]", "task.inference.stride=48"]
+    trainer = run(composed(f"experiment=vit_b_{'coco' if kind == 'coco' else 'ade20k'}", *named, *small, *read,
+                           "debug=two_steps"))  # fmt: skip
+    assert trainer.global_step == 2
+
+
 def test_recipe_of_segmentation_is_beits(composed, scenes_root):
     plain = check(composed("experiment=vit_b_ade20k_from_scratch", f"data.root={scenes_root}/ade20k"))
     assert (plain["optimizer"]["lr"], plain["optimizer"]["weight_decay"]) == (7e-4, 0.05)

@@ -19,6 +19,7 @@ from stopping import StopOnly, run_with
 
 from conmim_lightning.config import CONF_DIR
 from conmim_lightning.evaluate import run as evaluate
+from conmim_lightning.export import run as export
 from conmim_lightning.inspect import run as inspect
 from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.train import run as train
@@ -31,7 +32,7 @@ KINDS = list(EXPERIMENTS)
 
 def composed(name: str, folder: Path, *overrides: str):
     register_resolvers()
-    own = [f"paths.run_dir={folder}"]
+    own = [] if name == "export" else [f"paths.run_dir={folder}"]
     own += ["logger=none", "trainer=cpu"] if name == "train" else []
     if name in ("evaluate", "visualize"):
         own += ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
@@ -168,6 +169,18 @@ def test_images_without_annotations(runs, scenes_root, tmp_path, kind):
 def test_pictures_of_the_runs_own_images(runs, tmp_path, kind):
     folder = visualize(composed("visualize", tmp_path, f"checkpoint={runs}/{kind}", "pictures=3"))
     assert [path.name[:6] for path in sorted(folder.iterdir())] == ["000000", "000008", "000016"]
+
+
+def test_a_backbone_goes_on_from_segmentation(runs, scenes_root, tmp_path):
+    """Its tables are resized back; the final norm begins anew."""
+    made = [item for item in tiny_dense(scenes_root, "segmentation") if "weights" not in item]
+    still = ["optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps", "backbone.allow=[norm]"]
+    given = [f"backbone.weights={runs}/segmentation", "experiment=quickstart_segmentation"]
+    train(composed("train", tmp_path, *given, *made, *still))
+    name = "model.maps.backbone.blocks.3.mlp.fc2.weight"
+    torch.testing.assert_close(state(tmp_path)[name], state(runs / "segmentation")[name])
+    with pytest.raises(ValueError, match="is of SegmentationTask, whose backbone was made for maps"):
+        export(composed("export", tmp_path, f"checkpoint={runs}/segmentation", f"output={tmp_path}/out"))
 
 
 def test_a_run_that_draws_nothing(pretrained, tmp_path):

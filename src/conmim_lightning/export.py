@@ -37,6 +37,11 @@ def run(cfg: DictConfig) -> Path:
     task, checkpoint = restored_task(plain["checkpoint"])
     record = checkpoint["run"]
     config = record["config"]
+    if not hasattr(task, "backbone"):
+        raise ValueError(
+            f"checkpoint {plain['checkpoint']!r} is of {type(task).__name__}, whose backbone was made for maps; "
+            "exported are those of pre-training and classification"
+        )
     backbone = task.backbone(plain["branch"])
     classes = checkpoint.get("classes") if backbone.num_classes else None
     if plain["head"] and not classes:

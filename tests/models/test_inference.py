@@ -21,7 +21,7 @@ def test_a_function_of_single_pixels_is_the_same_however_it_is_cut(size, stride)
         return images
 
     images = torch.randn(2, 3, *size)
-    found = Inference(size=8, divisor=4, stride=stride)(scores, images)
+    found = Inference(size=8, stride=stride)(scores, images, 4)
     torch.testing.assert_close(found, images.softmax(1))
     if stride is None:
         assert seen == [tuple(-(-side // 4) * 4 for side in size)]
@@ -38,7 +38,7 @@ def test_windows_are_those_of_the_recipe():
         return images
 
     rows, columns = torch.meshgrid(torch.arange(683.0), torch.arange(1024.0), indexing="ij")
-    Inference(size=512, divisor=16, stride=341)(scores, torch.stack([rows, columns])[None])
+    Inference(size=512, stride=341)(scores, torch.stack([rows, columns])[None])
     assert starts == [(0, 0), (0, 341), (0, 512), (171, 0), (171, 341), (171, 512)]
 
 
@@ -48,7 +48,7 @@ def test_overlapping_scores_are_averaged():
     def scores(images):
         return next(numbers).view(1, 2, 1, 1).expand(1, 2, *images.shape[-2:])
 
-    found = Inference(size=4, divisor=4, stride=2)(scores, torch.zeros(1, 1, 4, 6))
+    found = Inference(size=4, stride=2)(scores, torch.zeros(1, 1, 4, 6))
     expected = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])
     torch.testing.assert_close(found[0, 0, 0].logit(), expected)
 
@@ -60,13 +60,13 @@ def test_mirror_images_are_turned_back():
     def scores(given):
         return torch.stack([given[:, 0] * place, given[:, 1]], 1)
 
-    found = Inference(size=8, divisor=8, flip=True)(scores, images)
+    found = Inference(size=8, flip=True)(scores, images)
     plain, mirrored = scores(images).softmax(1), scores(images.flip(-1)).flip(-1).softmax(1)
     torch.testing.assert_close(found, (plain + mirrored) / 2)
 
 
 def test_sizes_of_the_recipe():
-    inference = Inference(size=512, divisor=16, stride=341, shorter_side=512, longest_side=2048)
+    inference = Inference(size=512, stride=341, shorter_side=512, longest_side=2048)
     assert inference.resized(683, 1024) == (512, 768)
     assert inference.resized(300, 3000) == (205, 2048)
     assert inference.resized(683, 1024, 0.5) == (256, 384)
@@ -80,7 +80,7 @@ def test_several_sizes_are_averaged():
         sizes.append(tuple(images.shape[-2:]))
         return images.new_full((1, 2, *images.shape[-2:]), 0.0).index_fill(1, torch.tensor(0), float(len(sizes)))
 
-    found = Inference(size=8, divisor=4, scales=[0.5, 1.0, 2.0])(scores, torch.zeros(1, 1, 8, 12))
+    found = Inference(size=8, scales=[0.5, 1.0, 2.0])(scores, torch.zeros(1, 1, 8, 12), 4)
     assert sizes == [(4, 8), (8, 12), (16, 24)]
     expected = sum(1 / (1 + torch.e**-number) for number in (1, 2, 3)) / 3
     torch.testing.assert_close(found[0, 0], torch.full((8, 12), expected))
@@ -89,7 +89,7 @@ def test_several_sizes_are_averaged():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"size": 10}, "multiple of the patch size 4, got 10"),
+        ({"size": 0}, "size must be at least 1, got 0"),
         ({"stride": 9}, "from 1 to size=8, got 9"),
         ({"stride": 0}, "got 0"),
         ({"scales": []}, r"got \[\]"),
@@ -98,4 +98,4 @@ def test_several_sizes_are_averaged():
 )
 def test_bad_numbers(arguments, told):
     with pytest.raises(ValueError, match=told):
-        Inference(**({"size": 8, "divisor": 4} | arguments))
+        Inference(**({"size": 8} | arguments))

@@ -74,14 +74,18 @@ class BoxJudge(nn.Module):
             truth["iscrowd"] = objects[number].crowd.long()
         self.precision.update(answers, truths)
 
+    def reset(self) -> None:
+        """Start anew."""
+        self.precision.reset()
+        self.unreadable.reset()
+
     def figures(self, part: str) -> tuple[dict[str, Tensor], dict[str, dict[int, float]]]:
         """All figures of a part, by "part/name"; by kind the precision of each class that occurs; and start anew."""
         _gather(self.precision)
         found = self.precision.compute()
         self.unreadable.update(0)
         unreadable = self.unreadable.compute()
-        self.precision.reset()
-        self.unreadable.reset()
+        self.reset()
         figures, classes = {}, {}
         for kind, ours in KINDS.items() if self.masks else [("bbox", "box")]:
             prefix = f"{kind}_" if self.masks else ""

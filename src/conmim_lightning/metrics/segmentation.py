@@ -42,6 +42,11 @@ class PixelJudge(nn.Module):
                 if len(part[0]):
                     self.confusion.update(part[0].long(), part[1].long())
 
+    def reset(self) -> None:
+        """Start anew."""
+        self.confusion.reset()
+        self.unreadable.reset()
+
     def table(self) -> Tensor:
         """(K, K) pixels over all devices; rows are classes, columns answers."""
         # a device may have seen nothing
@@ -58,8 +63,7 @@ class PixelJudge(nn.Module):
         table = self.table()
         self.unreadable.update(0)
         unreadable = self.unreadable.compute()
-        self.confusion.reset()
-        self.unreadable.reset()
+        self.reset()
         if not table.sum():
             raise ValueError(f"none of the images of part {part!r} can be read, or none has a pixel with a class")
         found = {f"{part}/{name}": value for name, value in pixel_figures(table).items()}

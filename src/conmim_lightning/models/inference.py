@@ -23,7 +23,6 @@ class Inference:
         longest_side: pixels that the longer side then has at most (official: 2048).
         scales: factors of shorter_side and longest_side to average over.
         flip: average with the mirror image's.
-        divisor: what the sides of whole images must be a multiple of: the patch size.
 
     Raises:
         ValueError: a number is out of its range.
@@ -33,15 +32,14 @@ class Inference:
         self,
         *,
         size: int,
-        divisor: int,
         stride: int | None = None,
         shorter_side: int | None = None,
         longest_side: int = 2048,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
     ) -> None:
-        if size % divisor or size < 1:
-            raise ValueError(f"size must be a multiple of the patch size {divisor}, got {size}")
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
         if stride is not None and not 1 <= stride <= size:
             raise ValueError(f"stride must be null or from 1 to size={size}, got {stride}")
         if not scales or min(scales) <= 0:
@@ -50,20 +48,28 @@ class Inference:
             raise ValueError(f"needed is 1 <= shorter_side <= longest_side, got {shorter_side} and {longest_side}")
         self.size = size
         self.stride = stride
-        self.divisor = divisor
         self.shorter_side = shorter_side
         self.longest_side = longest_side
         self.scales = list(scales)
         self.flip = flip
 
-    def __call__(self, scores_of: Scores, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised images to (B, K, H, W) probabilities."""
+    def __call__(self, scores_of: Scores, images: Tensor, divisor: int = 1) -> Tensor:
+        """Score images.
+
+        Args:
+            scores_of: the model.
+            images: (B, C, H, W) normalised.
+            divisor: what the sides of an image that the model takes must be a multiple of: the patch size.
+
+        Returns:
+            (B, K, H, W) probabilities.
+        """
         total, count = None, 0
         for scale in self.scales:
             height, width = self.resized(images.shape[-2], images.shape[-1], scale)
             resized = F.interpolate(images, (height, width), mode="bilinear")  # official: without antialiasing
             for mirror in (False, True) if self.flip else (False,):
-                found = self._scores(scores_of, resized.flip(-1) if mirror else resized)
+                found = self._scores(scores_of, resized.flip(-1) if mirror else resized, divisor)
                 found = found.flip(-1) if mirror else found
                 found = F.interpolate(found.float(), images.shape[-2:], mode="bilinear").softmax(1)
                 total, count = found if total is None else total + found, count + 1
@@ -78,11 +84,11 @@ class Inference:
             factor = min(shorter / min(height, width), longest / max(height, width))
         return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
-    def _scores(self, scores_of: Scores, images: Tensor) -> Tensor:
+    def _scores(self, scores_of: Scores, images: Tensor, divisor: int) -> Tensor:
         """Scores at the images' size, which is padded with zeros (the mean) where the model needs more."""
         height, width = images.shape[-2:]
         if self.stride is None:
-            down, right = -height % self.divisor, -width % self.divisor
+            down, right = -height % divisor, -width % divisor
         else:
             down, right = max(0, self.size - height), max(0, self.size - width)
         padded = F.pad(images, (0, right, 0, down))

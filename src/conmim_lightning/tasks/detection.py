@@ -136,7 +136,7 @@ class DetectionTask(LightningModule):
         """Log the figures; not of the few batches that are tried before training."""
         judge: Any = self.judges["of_val"]
         if self.trainer.sanity_checking:
-            judge.precision.reset()
+            judge.reset()
         else:
             self.log_dict(judge.figures("val")[0])
 

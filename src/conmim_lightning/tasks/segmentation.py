@@ -81,6 +81,10 @@ class SegmentationTask(LightningModule):
             reference_batch=reference_batch,
             shape=shape,
         )
+        if inference.size % model.maps.patch_size:
+            raise ValueError(
+                f"inference.size must be a multiple of the patch size {model.maps.patch_size}, got {inference.size}"
+            )
         if model.num_classes != num_classes:
             raise ValueError(f"the model has {model.num_classes} classes, the data {num_classes}")
         if auxiliary_weight < 0:
@@ -97,7 +101,7 @@ class SegmentationTask(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) normalised images of any size to (B, K, H, W) probabilities."""
-        return self.inference(lambda crops: self.model(crops).scores, images)
+        return self.inference(lambda crops: self.model(crops).scores, images, self.model.maps.patch_size)
 
     def setup(self, stage: str) -> None:
         """Take the classes' names from the data."""
@@ -105,7 +109,10 @@ class SegmentationTask(LightningModule):
         self.classes = list(data.classes or self.classes)
         if stage == "fit":
             warn_of_normalisation(self.model.backbone, data)
-            check_norms(self, self.plan.batch_size)
+
+    def on_train_start(self) -> None:
+        """Refuse what batch norm cannot do, now that it is known whether devices share it."""
+        check_norms(self, self.plan.batch_size)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the training device."""
@@ -150,7 +157,7 @@ class SegmentationTask(LightningModule):
         """Log what was counted; not of the few batches that are tried before training."""
         judge: Any = self.judges["of_val"]
         if self.trainer.sanity_checking:
-            judge.confusion.reset()
+            judge.reset()
         else:
             self.log_dict(judge.figures("val"))
 

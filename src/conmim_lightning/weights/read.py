@@ -135,7 +135,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _branch_of(state: Mapping[str, Tensor], branch: Branch, path: Path) -> dict[str, Tensor]:
     """The backbone in a task's state."""
     pretraining = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
-    for prefix in (pretraining[branch], "features.backbone.", "model."):
+    dense = ("model.maps.backbone.", "model.net.backbone.maps.backbone.")  # segmentation, detection
+    for prefix in (pretraining[branch], "features.backbone.", *dense, "model."):
         if found := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
             return found
     raise ValueError(f"{str(path)!r} is of a run that has no backbone")
