@@ -143,6 +143,18 @@ def test_results_are_those_that_pycocotools_reads(runs, scenes_root, tmp_path):
             assert found[f"test/{ours}_recall"] == pytest.approx(evaluation.stats[8], abs=1e-6)
 
 
+def test_evaluation_may_differ_from_the_run(runs, tmp_path):
+    """Several sizes and mirror images only in the test; a threshold of a detector."""
+    changed = ["+inference.scales=[0.75,1.0]", "+inference.flip=true", "+inference.stride=null"]
+    found = evaluate(composed("evaluate", tmp_path / "s", f"checkpoint={runs}/segmentation", *changed))
+    assert found["test/miou"] != figures(runs / "segmentation")["test/miou"]
+    sure = "+inference.score_threshold=0.99"
+    found = evaluate(composed("evaluate", tmp_path / "d", f"checkpoint={runs}/coco", sure))
+    assert found["test/box_recall"] == 0
+    with pytest.raises(ValueError, match=r"inference\.flop is unknown to a run of SegmentationTask"):
+        evaluate(composed("evaluate", tmp_path, f"checkpoint={runs}/segmentation", "+inference.flop=1"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_without_annotations(runs, scenes_root, tmp_path, kind):
     folder = tmp_path / "images"

@@ -56,8 +56,8 @@ def test_blocks_are_those_of_the_recipes():
 
 def test_categories_are_counted(tmp_path: Path):
     (tmp_path / "a.json").write_text('{"categories": [{}, {}, {}]}')
-    assert count_categories(str(tmp_path), "a.json") == 3
+    assert count_categories(str(tmp_path), "{part}.json", "a") == 3
     with pytest.raises(ValueError, match=r"none\.json' cannot be read as COCO JSON"):
-        count_categories(str(tmp_path), "none.json")
+        count_categories(str(tmp_path), "none.json", "a")
     assert names_file(str(tmp_path), "a.json") == "a.json"
     assert names_file(str(tmp_path), "b.json") is None

@@ -39,6 +39,7 @@ _KNOWN = (
     "predictions",
     "all_scores",
     "pictures",
+    "inference",
 )
 _PLAIN_GROUPS = {
     "schedule": (

@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
     quiet_libraries()
     os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
-    task, checkpoint = restored_task(plain["checkpoint"])
+    task, checkpoint = restored_task(plain["checkpoint"], plain["inference"])
     if not checkpoint.get("classes"):
         raise ValueError(
             f"checkpoint {plain['checkpoint']!r} knows no classes, as it is of pre-training; use it as "

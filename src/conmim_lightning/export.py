@@ -37,12 +37,7 @@ def run(cfg: DictConfig) -> Path:
     task, checkpoint = restored_task(plain["checkpoint"])
     record = checkpoint["run"]
     config = record["config"]
-    if not hasattr(task, "backbone"):
-        raise ValueError(
-            f"checkpoint {plain['checkpoint']!r} is of {type(task).__name__}, whose backbone was made for maps; "
-            "exported are those of pre-training and classification"
-        )
-    backbone = task.backbone(plain["branch"])
+    backbone = _backbone(task, plain)
     classes = checkpoint.get("classes") if backbone.num_classes else None
     if plain["head"] and not classes:
         raise ValueError(f"checkpoint {plain['checkpoint']!r} has no classifier to export; leave head=true out")
@@ -59,6 +54,15 @@ def run(cfg: DictConfig) -> Path:
         head=plain["head"] is not False,
     )
     return folder
+
+
+def _backbone(task: Any, plain: dict[str, Any]) -> Any:
+    if not hasattr(task, "backbone"):
+        raise ValueError(
+            f"checkpoint {plain['checkpoint']!r} is of {type(task).__name__}, whose backbone was made for maps; "
+            "exported are those of pre-training and classification"
+        )
+    return task.backbone(plain["branch"])
 
 
 def _card(record: dict[str, Any], step: int, branch: str, classes: list[str] | None) -> str:

@@ -45,9 +45,9 @@ def count_classes(root: str, part: str) -> int:
     return count
 
 
-def count_categories(root: str, annotations: str) -> int:
-    """Number of categories of a COCO JSON below root; ValueError where there is none."""
-    path = Path(root, annotations)
+def count_categories(root: str, annotations: str, part: str) -> int:
+    """Number of categories of a part's COCO JSON below root; ValueError where there is none."""
+    path = Path(root, annotations.format(part=part))
     try:
         return len(json.loads(path.read_bytes())["categories"])
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -67,6 +67,16 @@ def segmentation_blocks(depth: int) -> list[int]:
 def quarter_blocks(depth: int) -> list[int]:
     """The last block of each quarter (2, 5, 8, 11 of 12)."""
     return [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+
+
+def sliding_stride(size: int) -> int:
+    """Two thirds of a window (official: 341 of 512)."""
+    return size * 341 // 512
+
+
+def tenth(steps: int, accumulate: int) -> int:
+    """Batches in a tenth of so many optimizer steps, at least one."""
+    return max(1, steps * accumulate // 10)
 
 
 def last_block(depth: int) -> list[int]:
@@ -101,6 +111,8 @@ _RESOLVERS = (
     segmentation_blocks,
     quarter_blocks,
     last_block,
+    sliding_stride,
+    tenth,
     evaluation_resize,
     without_credential,
 )

@@ -104,8 +104,12 @@ def _data_and_task(plain: dict[str, Any]) -> tuple[Any, Any]:
     return data, task
 
 
-def restored_task(path: str) -> tuple[Any, dict[str, Any]]:
+def restored_task(path: str, inference: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
     """The task of a checkpoint with its weights, as its own record describes it; and the checkpoint.
+
+    Args:
+        path: of the checkpoint or its run.
+        inference: what a segmenter's inference, or a detector, does otherwise than in the run.
 
     Raises:
         ValueError: the file is no checkpoint of this project, or has no record of its run.
@@ -117,7 +121,7 @@ def restored_task(path: str) -> tuple[Any, dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     if "run" not in checkpoint:
         raise ValueError(f"{path!r} does not say what model it holds: it has no record of its run")
-    task = instantiate(without_weights(checkpoint["run"]["config"]["task"]))
+    task = instantiate(_otherwise(without_weights(checkpoint["run"]["config"]["task"]), inference or {}))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(checkpoint["state_dict"])
     return task, checkpoint
@@ -129,6 +133,14 @@ def without_weights(task: dict[str, Any]) -> dict[str, Any]:
     if "backbone" in model:
         return task | {"model": model | {"backbone": model["backbone"] | {"weights": None}}}
     return task | {"model": model | {"weights": None}}
+
+
+def _otherwise(task: dict[str, Any], inference: dict[str, Any]) -> dict[str, Any]:
+    """A task's configuration with changes of its inference; ValueError where there is nothing of the kind."""
+    place = "inference" if "inference" in task else "model"
+    if unknown := [key for key in inference if key not in task[place]]:
+        raise ValueError(f"inference.{unknown[0]} is unknown to a run of {task['_target_'].rsplit('.', 1)[-1]}")
+    return task | {place: task[place] | inference} if inference else task
 
 
 def _check_backbone(checkpoint: dict[str, Any], plain: dict[str, Any]) -> None:

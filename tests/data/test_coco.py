@@ -110,6 +110,9 @@ def test_outlines_are_those_of_pycocotools():
     [
         ([[1, 2, 3, 4]], "at least three points"),
         ([], "at least three points"),
+        ([[1, 2, 3, 4, 5, "x"]], "numbers of pixels in or near the image"),
+        ([[1, 2, 3, 4, 5, 1e9]], "numbers of pixels in or near the image"),
+        ({"size": [50, 40], "counts": [-5, 2005]}, ""),
         ({"size": [40, 50], "counts": [2000]}, r"run lengths are of \[40, 50\], .* are \[50, 40\]"),
         ({"size": [50, 40], "counts": [20]}, "cover 20 of 2000 pixels"),
         ("abc", "list of polygons or run lengths, got abc"),
@@ -128,6 +131,15 @@ FAULTS = {
     "no list": ({"images": []}, "no COCO JSON: it needs lists images, annotations and categories"),
     "missing key": (content(images=[{"id": 1, "file_name": "x"}]), "number 0 of images lacks width, height"),
     "two images of a number": (content(images=content()["images"] + content()["images"][:1]), "images have the id 5"),
+    "id of text": (
+        content(images=[{"id": "a", "file_name": "x", "width": 4, "height": 4}]),
+        "has the id 'a', needed is a",
+    ),
+    "no width": (
+        content(images=[{"id": 1, "file_name": "x", "width": None, "height": 4}]),
+        "has the width None, needed",
+    ),
+    "box of text": (annotations(note(4, 5, 3, "abcd")), "has the bbox 'abcd', needed is a list"),  # type: ignore[arg-type]
     "no categories": (content(categories=[], annotations=[]), "has no categories"),
     "missing image": (
         annotations(note(4, 77, 3, [1, 1, 2, 2])),

@@ -157,3 +157,30 @@ def test_bad_numbers(arguments, told):
 def test_a_shared_table_is_refused():
     with pytest.raises(ValueError, match="not a shared one"):
         DenseVit(beit(), size=64, read=[1])
+
+
+@pytest.mark.parametrize("name", ["beit", "rotary"])
+def test_training_may_follow_inference(name):
+    """What is kept for later must not be of inference mode."""
+    model = DenseVit(family(name), size=64, read=[3], global_blocks=[3])
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 96, 96))
+        model(torch.randn(1, 3, 64, 64))
+    model(torch.randn(1, 3, 64, 64))[0].sum().backward()
+
+
+def test_indices_of_many_sizes_are_not_kept():
+    bias = RelativeBias(class_token=True)
+    table = torch.randn((2 * 12 - 1) ** 2 + 3, 2)
+    for width in range(2, 12):
+        assert bias(table, 3, width).is_contiguous()
+    assert len(bias._indices) == 4
+
+
+def test_a_resized_table_follows_its_own():
+    bias = RelativeBias(class_token=True)
+    table = torch.nn.Parameter(torch.randn((2 * 4 - 1) ** 2 + 3, 2))
+    before = bias(table, 3, 6)
+    with torch.no_grad():
+        table.mul_(2)
+    torch.testing.assert_close(bias(table, 3, 6), 2 * before)

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from conmim_lightning.batches import Objects
@@ -136,3 +137,29 @@ def test_heads_are_those_of_the_recipe():
 def test_bad_numbers(changes, told):
     with pytest.raises(ValueError, match=told):
         detector(**changes)
+
+
+def test_anchors_are_those_of_float32_under_autocast():
+    """At 1,024 pixels bfloat16 has steps of 4."""
+    made = detector().net.rpn.anchor_generator
+    maps = [torch.zeros(1, 16, side, side) for side in (256, 128, 64, 32, 16)]
+    square = ImageList(torch.zeros(1, 3, 1024, 1024), [(1024, 1024)])
+    plain = made(square, maps)[0]
+    found = made(square, [given.bfloat16() for given in maps])[0]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
+    assert plain[-1, 2] - plain[-1, 0] == 22  # a side of 32, twice as high as wide: 32 / sqrt(2), rounded
+
+
+def test_many_masks_are_pasted_a_few_at_a_time():
+    count = 19
+    raw = {
+        "boxes": torch.rand(count, 4).mul(20).add(torch.tensor([0.0, 0.0, 25.0, 25.0])),
+        "scores": torch.ones(count),
+        "labels": torch.ones(count, dtype=torch.long),
+        "masks": torch.rand(count, 1, 28, 28),
+    }
+    found = _in_file(raw, [48, 48], [48, 48])
+    for number in range(count):
+        alone = _in_file({name: value[number : number + 1] for name, value in raw.items()}, [48, 48], [48, 48])
+        assert torch.equal(alone.masks[0], found.masks[number])

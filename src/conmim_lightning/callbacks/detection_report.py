@@ -48,6 +48,8 @@ class DetectionReport(DenseReport):
 
     def note(self, task: Any, name: str, index: int, outputs: Any, batch: Any, place: int, picture: Any) -> None:
         """Keep and draw what was found in an image."""
+        if self.predictions is None and picture is None:
+            return
         found = type(outputs["found"][place])(*(part.cpu() for part in outputs["found"][place]))
         if self.predictions is not None:
             self._results += task.trainer.datamodule.results_of(index, found, testing=task.trainer.testing)

@@ -115,7 +115,7 @@ class SegmentedSource(Numbered):
         if values.shape != (height, width):
             raise ValueError(
                 f"class map {str(path)!r} is {values.shape[1]} x {values.shape[0]} pixels, its image "
-                f"{self.name(index)!r} {width} x {height}"
+                f"{self.name(index)!r} {width} x {height} (data.decoder.upright=false leaves EXIF turns out)"
             )
         found = values.astype(np.int32) - self.first_class
         found[np.isin(values, self.ignored)] = -1
@@ -179,6 +179,9 @@ class SegmentationParts:
                 )
         else:
             names = [str(number + 1) for number in range(self.num_classes)]
+        if classes is not None and list(classes) != names:
+            other = [f"{a!r} instead of {b!r}" for a, b in zip(names, classes, strict=False) if a != b]
+            raise ValueError(f"part {part!r} of {root!r} has other classes than were trained: {', '.join(other[:5])}")
         return SegmentedSource(PairSource(root, part, **self.places), names, **self.values)  # type: ignore[arg-type]
 
 

@@ -136,6 +136,7 @@ class CocoParts:
         annotations: JSON of a part below root, likewise.
         masks: see ``CocoSource``.
         unfit: see ``CocoSource``.
+        skip_empty: leave images without objects out of the training part.
     """
 
     def __init__(
@@ -145,18 +146,20 @@ class CocoParts:
         annotations: str = "annotations/instances_{part}.json",
         masks: bool = True,
         unfit: Unfit = "refuse",
+        skip_empty: bool = True,
     ) -> None:
+        self.skip_empty = skip_empty
         self.places = (images, annotations)
         self.settings: dict[str, Any] = {"masks": masks, "unfit": unfit}
 
     def __call__(self, root: str, part: str, classes: Sequence[str] | None) -> CocoSource:
-        """A part; of the training part without images that have no objects.
+        """A part.
 
         Raises:
             ValueError: there is none, or its classes are not those of the training part.
         """
         images, annotations = (Path(root, place.format(part=part)) for place in self.places)
-        found = CocoSource(images, annotations, skip_empty=classes is None, **self.settings)
+        found = CocoSource(images, annotations, skip_empty=self.skip_empty and classes is None, **self.settings)
         if classes is not None and list(classes) != list(found.classes):
             other = [f"{a!r} instead of {b!r}" for a, b in zip(found.classes, classes, strict=False) if a != b]
             raise ValueError(

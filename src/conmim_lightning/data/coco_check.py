@@ -1,6 +1,7 @@
 """What a COCO JSON must hold; all that is wrong with it is told with numbers and values."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,11 +9,14 @@ Entry = dict[str, Any]
 
 _SHOWN = 5
 _MARGIN = 1.0  # pixels that a box may reach over an image's edge, for rounding
-_NEEDED = {
-    "categories": ("id", "name"),
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("image_id", "category_id", "bbox"),
+_NEEDED: dict[str, dict[str, type]] = {
+    "categories": {"id": int, "name": str},
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {"image_id": int, "category_id": int, "bbox": list},
 }
+
+
+_TOLD = {int: "a whole number", str: "a text", list: "a list"}
 
 
 class Checked(NamedTuple):
@@ -30,16 +34,23 @@ def entries_of(found: Entry, where: str) -> tuple[list[Entry], list[Entry], list
     """
     for kind, keys in _NEEDED.items():
         for place, entry in enumerate(found[kind]):
-            if missing := [key for key in keys if not isinstance(entry, dict) or key not in entry]:
-                raise ValueError(f"{where}: number {place} of {kind} lacks {', '.join(missing)}: {str(entry)[:100]}")
+            if fault := _entry_fault(entry, keys):
+                raise ValueError(f"{where}: number {place} of {kind} {fault}")
     for kind in ("categories", "images"):
-        numbers = [entry["id"] for entry in found[kind]]
-        if len(set(numbers)) < len(numbers):
-            twice = sorted({number for number in numbers if numbers.count(number) > 1}, key=str)
-            raise ValueError(f"{where}: {kind} have the id {twice[0]} more than once")
+        number, times = Counter(entry["id"] for entry in found[kind]).most_common(1)[0] if found[kind] else (0, 0)
+        if times > 1:
+            raise ValueError(f"{where}: {kind} have the id {number} more than once")
     if len(found["categories"]) < 1:
         raise ValueError(f"{where} has no categories")
     return sorted(found["categories"], key=lambda entry: entry["id"]), found["images"], found["annotations"]
+
+
+def _entry_fault(entry: Any, keys: dict[str, type]) -> str:
+    """What an entry lacks, or has of another kind than needed."""
+    if missing := [key for key in keys if not isinstance(entry, dict) or key not in entry]:
+        return f"lacks {', '.join(missing)}: {str(entry)[:100]}"
+    wrong = [(key, needed) for key, needed in keys.items() if not isinstance(entry[key], needed)]
+    return f"has the {wrong[0][0]} {entry[wrong[0][0]]!r}, needed is {_TOLD[wrong[0][1]]}" if wrong else ""
 
 
 def refuse(where: str, what: str, notes: Sequence[Entry], key: str) -> None:

@@ -52,6 +52,7 @@ class Decoder:
         max_scans: JPEGs with more scans are refused; each costs as much time as a whole decoding.
         reducing_gap: >= 1; null always decodes in full size.
         fast: false leaves all to Pillow.
+        upright: turn images as the EXIF tag says; false where annotations were made without heed to it.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -66,6 +67,7 @@ class Decoder:
         max_scans: int = 100,
         reducing_gap: float | None = 2.0,
         fast: bool = True,
+        upright: bool = True,
     ) -> None:
         if channels not in MODES:
             raise ValueError(f"channels must be one of {sorted(MODES)} (grey, RGB, RGBA), got {channels}")
@@ -80,6 +82,7 @@ class Decoder:
         self.max_scans = max_scans
         self.reducing_gap = reducing_gap
         self.fast = fast
+        self.upright = upright
 
     def open(self, content: bytes) -> "Picture":
         """Read an image's head.
@@ -115,7 +118,8 @@ class Picture:
         self.decoder = decoder
         if not self._plain_jpeg():
             image = _guarded(self._head)
-            turn = _guarded(image.getexif).get(_ORIENTATION, 1) if "exif" in image.info else 1
+            tagged = decoder.upright and "exif" in image.info
+            turn = _guarded(image.getexif).get(_ORIENTATION, 1) if tagged else 1
             self.format, self.mode, self.turn = str(image.format), image.mode, turn
             self.width, self.height = image.size[::-1] if turn in _SIDEWAYS else image.size
         if self.width * self.height > decoder.max_pixels:

@@ -64,7 +64,10 @@ class DetectedImages(AnnotatedImages[DetectionBatch]):
         found = known.annotation(index)
         if found["size"] != (height, width):
             told, name = found["size"], self.source.name(index)
-            raise ValueError(f"{name!r} is {width} x {height} pixels, its annotation says {told[1]} x {told[0]}")
+            raise ValueError(
+                f"{name!r} is {width} x {height} pixels, its annotation says {told[1]} x {told[0]} "
+                "(data.decoder.upright=false leaves EXIF turns out)"
+            )
         masks = torch.zeros(0, height, width, dtype=torch.bool)
         if self.masks and len(found["outlines"]):
             masks = torch.from_numpy(masks_of(found["outlines"], height, width, self.source.name(index)))

@@ -11,6 +11,7 @@ try:
 except ImportError:
     _codec = None
 
+_FARTHEST = 10  # that a polygon may reach, in units of the image's longer side
 _LEAST = 6  # numbers of a polygon: three points
 
 
@@ -34,7 +35,7 @@ def masks_of(outlines: Sequence[Any], height: int, width: int, name: str) -> NDA
     for number, outline in enumerate(outlines):
         try:
             found[number] = codec.decode(_encoded(outline, height, width)).astype(bool)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(f"object {number} of {name!r}: {error}") from error
     return found
 
@@ -81,9 +82,12 @@ def coder() -> Any:
 
 def _encoded(outline: Any, height: int, width: int) -> Any:
     if isinstance(outline, list):
-        polygons = [polygon for polygon in outline if isinstance(polygon, list)]
-        if len(polygons) < len(outline) or any(len(p) < _LEAST or len(p) % 2 for p in polygons) or not polygons:
+        polygons = [part for part in outline if isinstance(part, list) and len(part) >= _LEAST and len(part) % 2 == 0]
+        if not polygons:  # parts of two points, beside others, are nothing
             raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:80]}")
+        reach = _FARTHEST * max(height, width)
+        if not all(isinstance(n, int | float) and -reach <= n <= reach for part in polygons for n in part):
+            raise ValueError(f"polygons have numbers of pixels in or near the image, got {str(outline)[:80]}")
         parts = coder().frPyObjects(polygons, height, width)
         return coder().merge(parts)
     if not isinstance(outline, dict) or "counts" not in outline or "size" not in outline:

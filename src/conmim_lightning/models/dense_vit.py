@@ -132,11 +132,12 @@ class DenseVit(nn.Module):
         if rope is None:
             return None
         if grid not in self._made:
-            found = rope.get_embed(shape=grid)
-            if found.shape[-2] != grid[0] * grid[1]:  # timm keeps those of one grid
-                rope.update_feat_shape(list(grid))
-                found = rope.get_embed()
-            self._made[grid] = found
+            with torch.inference_mode(False):  # training may follow
+                found = rope.get_embed(shape=grid)
+                if found.shape[-2] != grid[0] * grid[1]:  # timm keeps those of one grid
+                    rope.update_feat_shape(list(grid))
+                    found = rope.get_embed()
+                self._made[grid] = found.clone()
         self._made[grid] = self._made[grid].to(device)
         return self._made[grid]
 

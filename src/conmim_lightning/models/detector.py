@@ -24,6 +24,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {"layer": partial(LayerNorm2d, eps=
 """Norms of the heads: as in ViTDet, or as in MIMDet's benchmark (there over all devices: trainer.sync_batchnorm)."""
 
 _RATIOS = (0.5, 1.0, 2.0)
+_PASTED = 8
 
 
 class Found(NamedTuple):
@@ -176,6 +177,13 @@ class _Levels(nn.Module):
         return self.pyramid(self.maps(images))
 
 
+class _Anchors(AnchorGenerator):
+    """torchvision makes them in the dtype of the maps; bfloat16 would move them by pixels."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [found.float() for found in feature_maps])
+
+
 class _Float32(nn.Module):
     """Gives what a head gives in float32."""
 
@@ -204,7 +212,7 @@ def _network(
     """The recipe's heads: two convolutions for regions, four and a layer for boxes, four for masks."""
     channels, make_norm = levels.out_channels, NORMS[norm]
     settings |= {
-        "rpn_anchor_generator": AnchorGenerator(tuple((side,) for side in anchors), (_RATIOS,) * len(anchors)),
+        "rpn_anchor_generator": _Anchors(tuple((side,) for side in anchors), (_RATIOS,) * len(anchors)),
         "rpn_head": _Float32(RPNHead(channels, len(_RATIOS), conv_depth=2)),
         "box_head": FastRCNNConvFCHead((channels, 7, 7), [widths[0]] * 4, [widths[1]], norm_layer=make_norm),
         "box_predictor": _Float32(FastRCNNPredictor(widths[1], num_outputs)),
@@ -223,6 +231,8 @@ def _in_file(found: dict[str, Tensor], size: list[int], original: list[int]) -> 
     factors = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
     pasted_at = found["boxes"][kept] * factors
     masks = torch.zeros(0, *original, dtype=torch.bool, device=boxes.device)
-    if "masks" in found and len(kept):
-        masks = paste_masks_in_image(found["masks"][kept], pasted_at, (original[0], original[1]))[:, 0] > 0.5
+    if "masks" in found and len(kept):  # few at once, as they are pasted in float32
+        parts = zip(found["masks"][kept].split(_PASTED), pasted_at.split(_PASTED), strict=True)
+        pasted = [paste_masks_in_image(*part, (original[0], original[1]))[:, 0] > 0.5 for part in parts]
+        masks = torch.cat(pasted)
     return Found(boxes[kept] * factors, found["scores"][kept], found["labels"][kept] - 1, masks)

@@ -41,7 +41,7 @@ class Inference:
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
         if stride is not None and not 1 <= stride <= size:
-            raise ValueError(f"stride must be null or from 1 to size={size}, got {stride}")
+            raise ValueError(f"task.inference.stride must be null or from 1 to size={size}, got {stride}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be positive numbers, got {list(scales)}")
         if shorter_side is not None and not 1 <= shorter_side <= longest_side:

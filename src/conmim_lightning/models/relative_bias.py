@@ -1,5 +1,7 @@
 """What a table of relative positions adds to attention, on a grid of any size."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,10 @@ def relative_index(height: int, width: int, side: int) -> Tensor:
     return index
 
 
+_KEPT = 4  # indices of so many grids are kept; one of 4,096 patches takes 134 MB
+_KEPT_TABLES = 64  # small ones, of all blocks and a few sizes
+
+
 class RelativeBias:
     """Biases of attention from tables for a square grid; indices are made once a size and device.
 
@@ -38,6 +44,7 @@ class RelativeBias:
     def __init__(self, *, class_token: bool) -> None:
         self.class_token = class_token
         self._indices: dict[tuple[int, int, int, torch.device], Tensor] = {}
+        self._resized: dict[tuple[int, int, int], Tensor] = {}
 
     def __call__(self, table: Tensor, height: int, width: int) -> Tensor:
         """(heads, T, T) bias for a grid of height x width patches.
@@ -52,13 +59,26 @@ class RelativeBias:
         side = table_side(table)
         if max(height, width) > side:
             side = max(height, width)
-            table = resize_table(table.detach().cpu(), (side, side)).to(table.device)
+            table = self._enlarged(table, side)
         key = (height, width, side, table.device)
         if key not in self._indices:
-            index = relative_index(height, width, side)
-            self._indices[key] = (index if self.class_token else index[1:, 1:]).contiguous().to(table.device)
+            _forget_first(self._indices, _KEPT)
+            with torch.inference_mode(False):  # training may follow
+                index = relative_index(height, width, side)
+                self._indices[key] = (index if self.class_token else index[1:, 1:]).contiguous().to(table.device)
         index = self._indices[key]
-        return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
+        return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1).contiguous()  # as fused kernels want it
+
+    def _enlarged(self, table: Tensor, side: int) -> Tensor:
+        """A resized copy, kept until the table changes."""
+        if table.is_inference():
+            return resize_table(table.cpu(), (side, side)).to(table.device)
+        key = (table.data_ptr(), table._version, side)
+        if key not in self._resized:
+            _forget_first(self._resized, _KEPT_TABLES)
+            with torch.inference_mode(False):
+                self._resized[key] = resize_table(table.detach().cpu(), (side, side)).to(table.device)
+        return self._resized[key]
 
     def __deepcopy__(self, memo: object) -> "RelativeBias":
         """A copy makes its indices anew."""
@@ -72,6 +92,11 @@ class RelativeBias:
 def table_side(table: Tensor) -> int:
     """Patches a side of the grid that a table is of."""
     return (round((len(table) - CLASS_TOKEN_ROWS) ** 0.5) + 1) // 2
+
+
+def _forget_first(kept: dict[Any, Tensor], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
 
 
 def _made(class_token: bool) -> RelativeBias:

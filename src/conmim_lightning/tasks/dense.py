@@ -29,7 +29,8 @@ def check_norms(task: Any, batch_size: int) -> None:
     """Raise ValueError for batch norm over a single image, which is undefined for what is pooled to one cell."""
     synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in task.modules())
     images = batch_size * (task.trainer.world_size if synchronised else 1)
-    if images < 2 and any(isinstance(module, _BATCH_NORMS) for module in task.modules()):
+    pools = [module for module in task.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    if images < 2 and pools and any(isinstance(module, _BATCH_NORMS) for module in task.modules()):
         raise ValueError(
             "batch norm needs at least 2 images: data.batch_size=2 or more, trainer.sync_batchnorm=true on several "
             "devices, or task.model.head.norm=group"

@@ -210,5 +210,5 @@ class SegmentationTask(LightningModule):
 
 
 def _cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
-    """Mean over pixels with a class; 0 if there is none."""
-    return F.cross_entropy(scores, label, ignore_index=-1, reduction="sum") / (label >= 0).sum().clamp(min=1)
+    """Sum over pixels with a class, divided by the number of all pixels (as mmsegmentation 0.x, which BEiT uses)."""
+    return F.cross_entropy(scores, label, ignore_index=-1, reduction="sum") / label.numel()

@@ -10,19 +10,16 @@ from torch.utils.data import DataLoader
 from conmim_lightning.data.annotated import AnnotatedImages
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.decode import Decoder
-from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.folder import FolderSource
-from conmim_lightning.data.lists import read_names
 from conmim_lightning.data.loaders import evaluation_loader
-from conmim_lightning.data.modules.resumable import ResumableDataModule
+from conmim_lightning.data.modules.parts import PartsDataModule
 from conmim_lightning.data.outlines import results
 from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import Source, Subset
-from conmim_lightning.data.summary import summarize
 from conmim_lightning.randomness import generator
 
 
-class DenseDataModule(ResumableDataModule):
+class DenseDataModule(PartsDataModule):
     """Images of which every place is annotated, in parts.
 
     Args:
@@ -79,41 +76,34 @@ class DenseDataModule(ResumableDataModule):
         predict_root: str | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(root=root, batch_size=batch_size, seed=seed, num_workers=num_workers)
-        if len(mean) != decoder.channels or len(std) != decoder.channels:
-            raise ValueError(
-                f"mean and std need {decoder.channels} entries, one a channel, got {list(mean)} and {list(std)}"
-            )
-        at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, subset_count=subset_count)
-        at_least(1, num_classes=num_classes, size=size, evaluation_count=evaluation_count)
-        for folder in (predict_root, root if prepare is None and predict_root is None else None):
-            check_folder(folder or ".")
+        super().__init__(
+            root=root,
+            decoder=decoder,
+            mean=mean,
+            std=std,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+            seed=seed,
+            parts={"train": train, "val": val, "test": test},
+            exclude=exclude,
+            num_workers=num_workers,
+            predict_root=predict_root,
+            prepare=prepare,
+        )
+        counts = {"subset_count": subset_count, "evaluation_count": evaluation_count}
+        at_least(1, num_classes=num_classes, size=size, **counts)
         self.parts = source
         self.images = images
         self.num_classes = num_classes
         self.size = size
-        self.decoder = decoder
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.names = {"train": train, "val": val, "test": test}
         self.subset = (subset_count, subset_seed)
-        self.excluded = read_names(exclude) if exclude else set()
-        self.evaluation_batch_size = evaluation_batch_size
         self.evaluation_count = evaluation_count
         self.keep_decoded = keep_decoded
-        self.predict_root = predict_root
-        self.prepare = prepare
-        self.classes: Sequence[str] | None = None
-        self.sources: dict[str, Source] = {}
 
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of an image to train on, (C, S, S), and of a pixel's scores, (number of classes,); reads no data."""
         return (self.decoder.channels, self.size, self.size), (self.num_classes,)
-
-    def prepare_data(self) -> None:
-        """Make the files, where the configuration says how."""
-        if self.prepare and not self.predict_root:
-            self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Find the files that a stage needs and read a first sample, so that unfit data ends the run at once.
@@ -140,16 +130,6 @@ class DenseDataModule(ResumableDataModule):
         """The training images, without what is excluded."""
         found = self._checked("train", self.parts(self.root, self.names["train"], self.classes))
         return found.without(self.excluded) if self.excluded else found
-
-    def summary(self) -> str:
-        """What was found: count, formats, sizes, broken images."""
-        told = [summarize(self.sources["train"], self.decoder)]
-        told += [f"{part}: {len(self.sources[part]):,} images" for part in ("val", "test") if part in self.sources]
-        return "\n  ".join(told)
-
-    def name(self, part: str, index: int) -> str:
-        """Where an image of a part lies."""
-        return self.sources[part].name(index)
 
     def pixels(self, part: str, index: int) -> Tensor:
         """An image of a part as its file has it, (C, H, W) uint8."""
@@ -183,18 +163,6 @@ class DenseDataModule(ResumableDataModule):
         except Exception as error:  # of a map that cannot be read, too
             return str(error)
         return ""
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once over all devices."""
-        return self.evaluation("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Every test image once over all devices."""
-        return self.evaluation("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Every image of ``predict_root`` once over all devices."""
-        return self.evaluation("predict")
 
     def evaluation(self, part: str) -> DataLoader[Any]:
         """Every image of a part once over all devices, in order, or so many as are to be evaluated."""

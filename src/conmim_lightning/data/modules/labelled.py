@@ -1,6 +1,6 @@
 """Labelled images for fine-tuning and for probes of frozen features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,18 @@ from torch.utils.data import DataLoader
 from conmim_lightning.data.balanced import BalancedSampler
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.decode import Decoder
-from conmim_lightning.data.files import check_folder
 from conmim_lightning.data.folder import FolderSource
 from conmim_lightning.data.labelled import LabelledImages
-from conmim_lightning.data.lists import read_names
 from conmim_lightning.data.loaders import evaluation_loader
-from conmim_lightning.data.modules.resumable import ResumableDataModule
+from conmim_lightning.data.modules.parts import PartsDataModule
 from conmim_lightning.data.parts import Parts
 from conmim_lightning.data.sampler import Resumable, SampleKey
 from conmim_lightning.data.sources import Source
 from conmim_lightning.data.subsets import check_subset, held_out, labels_of, per_class
-from conmim_lightning.data.summary import summarize
 from conmim_lightning.data.transforms.classification import EvaluationTransform, TrainTransform
 
 
-class LabelledDataModule(ResumableDataModule):
+class LabelledDataModule(PartsDataModule):
     """Images with one class each, in parts.
 
     Validation uses a held-out part of the training images if ``held_out_share`` is above 0, else ``val``; the test uses
@@ -90,46 +87,38 @@ class LabelledDataModule(ResumableDataModule):
         predict_root: str | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(root=root, batch_size=batch_size, seed=seed, num_workers=num_workers)
-        if len(mean) != decoder.channels or len(std) != decoder.channels:
-            raise ValueError(
-                f"mean and std need {decoder.channels} entries, one a channel, got {list(mean)} and {list(std)}"
-            )
-        at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size)
+        super().__init__(
+            root=root,
+            decoder=decoder,
+            mean=mean,
+            std=std,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size or batch_size,
+            seed=seed,
+            parts={"train": train, "val": val, "test": test},
+            exclude=exclude,
+            num_workers=num_workers,
+            predict_root=predict_root,
+            prepare=prepare,
+        )
         at_least(2, num_classes=num_classes)
         if not 0 <= held_out_share < 1:
             raise ValueError(f"held_out_share must lie in [0, 1), got {held_out_share}")
         if subset_share is not None or subset_count is not None:
             check_subset(subset_share, subset_count)
-        for folder in (predict_root, root if prepare is None and predict_root is None else None):
-            check_folder(folder or ".")
         self.parts = source
         self.num_classes = num_classes
-        self.decoder = decoder
         self.transforms = {True: train_transform, False: evaluation_transform}
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.names = {"train": train, "val": val, "test": test}
         self.held_out_share = held_out_share
         self.subset = {"share": subset_share, "count": subset_count, "seed": subset_seed}
         self.balanced = balanced
         self.allow_missing_classes = allow_missing_classes
-        self.excluded = read_names(exclude) if exclude else set()
-        self.evaluation_batch_size = evaluation_batch_size or batch_size
         self.keep_decoded = keep_decoded
-        self.predict_root = predict_root
-        self.prepare = prepare
-        self.classes: Sequence[str] | None = None
-        self.sources: dict[str, Source] = {}
 
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of an image, (C, H, W), and of its scores, (number of classes,); reads no data."""
         return (self.decoder.channels, *2 * [self.transforms[False].size]), (self.num_classes,)
-
-    def prepare_data(self) -> None:
-        """Make the files, where the configuration says how."""
-        if self.prepare and not self.predict_root:
-            self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Find the files that a stage needs and decode a first image, so that unfit data ends the run at once.
@@ -156,31 +145,9 @@ class LabelledDataModule(ResumableDataModule):
         found = self.parts(self.root, self.names["train"], self.classes)
         return self._checked("train", found.without(self.excluded) if self.excluded else found)
 
-    def summary(self) -> str:
-        """What was found: count, formats, sizes, broken images."""
-        told = [summarize(self.sources["train"], self.decoder)]
-        told += [f"{part}: {len(self.sources[part]):,} images" for part in ("val", "test") if part in self.sources]
-        return "\n  ".join(told)
-
     def class_counts(self) -> NDArray[np.int64]:
         """(number of classes,) training images of each class."""
         return np.bincount(labels_of(self.sources["train"]), minlength=self.num_classes)
-
-    def name(self, part: str, index: int) -> str:
-        """Where an image of a part lies."""
-        return self.sources[part].name(index)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once over all devices."""
-        return self.evaluation("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Every test image once over all devices."""
-        return self.evaluation("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Every image of ``predict_root`` once over all devices."""
-        return self.evaluation("predict")
 
     def evaluation(self, part: str, view: int | None = None) -> DataLoader[Any]:
         """Every image of a part once over all devices, in order.

@@ -56,13 +56,15 @@ class ScaleJitter:
         """
         drawn = torch.rand(4, generator=generator).tolist()
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * drawn[0]
-        pixels, objects = _scaled(pixels, objects, self.size * factor)
+        before, pixels = pixels.shape[1:], _resized(pixels, self.size * factor)
+        after = pixels.shape[1:]
         top, left = (
             int(share * (max(0, side - self.size) + 1))
             for share, side in zip(drawn[1:3], pixels.shape[1:], strict=True)
         )
-        pixels = pixels[:, top : top + self.size, left : left + self.size]
-        objects = _cropped(objects, top, left, *pixels.shape[1:])
+        window = (slice(top, top + self.size), slice(left, left + self.size))
+        pixels = pixels[:, window[0], window[1]]
+        objects = _cut_out(objects, before, after, window, pixels.shape[1:])
         if drawn[3] < self.flip:
             pixels, objects = pixels.flip(-1), _mirrored(objects, pixels.shape[2])
         size = torch.tensor(pixels.shape[1:])
@@ -98,32 +100,29 @@ def _resized(pixels: Tensor, longest: float) -> Tensor:
     return interpolate(pixels[None], target, mode="bilinear", antialias=True)[0]
 
 
-def _scaled(pixels: Tensor, objects: Objects, longest: float) -> tuple[Tensor, Objects]:
-    """Image and objects, but crowds, with the longer side of this many pixels."""
-    resized = _resized(pixels, longest)
-    factors = [new / old for new, old in zip(resized.shape[1:], pixels.shape[1:], strict=True)]
+def _cut_out(
+    objects: Objects, before: Sequence[int], after: Sequence[int], window: tuple[slice, slice], size: Sequence[int]
+) -> Objects:
+    """What is left of the objects, but crowds, in a window of the resized image.
+
+    Args:
+        objects: in the image's pixels.
+        before: its height and width.
+        after: the same when resized.
+        window: rows and columns of the resized image.
+        size: height and width of what the window holds.
+    """
     single = ~objects.crowd
-    masks = objects.masks[single] if len(objects.masks) else objects.masks
-    return resized, Objects(
-        objects.boxes[single] * torch.tensor([factors[1], factors[0]]).repeat(2),
-        objects.labels[single],
-        resized_map(masks, resized.shape[1:]),
-        objects.crowd[single],
-        objects.area[single],
-    )
-
-
-def _cropped(objects: Objects, top: int, left: int, height: int, width: int) -> Objects:
-    """What is left of the objects in a part of the image."""
-    masks = objects.masks[:, top : top + height, left : left + width]
-    boxes = objects.boxes - torch.tensor([left, top]).repeat(2)
-    limits = torch.tensor([width, height]).repeat(2)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    factors = torch.tensor([after[1] / before[1], after[0] / before[0]]).repeat(2)
+    boxes = objects.boxes[single] * factors - torch.tensor([window[1].start, window[0].start]).repeat(2)
+    boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([size[1], size[0]]).repeat(2))
+    masks = objects.masks
     if len(masks):
+        masks = torch.stack([resized_map(mask, after, window) for mask in masks[single]]) if single.any() else masks[:0]
         boxes = boxes_of(masks)
     fit = ((boxes[:, 2:] - boxes[:, :2]) >= _LEAST).all(1)
     kept: dict[str, Any] = {"boxes": boxes[fit].float(), "masks": masks[fit] if len(masks) else masks}
-    return Objects(**kept, **{name: getattr(objects, name)[fit] for name in ("labels", "crowd", "area")})
+    return Objects(**kept, **{name: getattr(objects, name)[single][fit] for name in ("labels", "crowd", "area")})
 
 
 def boxes_of(masks: Tensor) -> Tensor:

@@ -99,11 +99,19 @@ class SegmentationTransform:
         return top, left
 
 
-def resized_map(label: Tensor, target: Sequence[int]) -> Tensor:
-    """(..., H, W) of any type resized to the nearest values."""
+def resized_map(
+    label: Tensor, target: Sequence[int], window: tuple[slice, slice] = (slice(None), slice(None))
+) -> Tensor:
+    """(..., H, W) of any type resized to the nearest values.
+
+    Args:
+        label: what to resize.
+        target: height and width.
+        window: rows and columns of the result to make.
+    """
     rows, columns = (
-        ((torch.arange(wanted) + 0.5) * side / wanted).long().clamp(max=side - 1)
-        for wanted, side in zip(target, label.shape[-2:], strict=True)
+        ((torch.arange(wanted)[part] + 0.5) * side / wanted).long().clamp(max=side - 1)
+        for wanted, side, part in zip(target, label.shape[-2:], window, strict=True)
     )
     return label[..., rows, :][..., columns]
 
