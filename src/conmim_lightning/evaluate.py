@@ -38,6 +38,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
         )
     data = instantiate(_data(plain, checkpoint["run"]["config"]))
     data.classes = checkpoint["classes"]
+    if checkpoint.get("category_ids"):
+        data.category_ids = checkpoint["category_ids"]
     task.check_shapes(*data.sample_shapes)
     trainer = instantiate(plain["trainer"], callbacks=_callbacks(plain, checkpoint["run"]["config"]))
     if plain["images"]:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from pycocotools import mask as codec
 from conmim_lightning.data.coco import CocoParts, CocoSource
 from conmim_lightning.data.decode import Decoder
 from conmim_lightning.data.detected import DetectedImages
+from conmim_lightning.data.modules.dense import DenseDataModule
 from conmim_lightning.data.outlines import masks_of, run_lengths_of
 from conmim_lightning.data.transforms.detection import FitSquare, ScaleJitter
+from conmim_lightning.models.detector import Found
 
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
 
@@ -190,14 +193,17 @@ def test_no_json(folder):
         CocoSource(folder / "train", folder / "none.json")
 
 
-def images(read, **settings):
+def images_of(read, **settings):
     return DetectedImages(
         read,
-        decoder=Decoder(),
         transform=ScaleJitter(size=64, mean=[0.5] * 3),
         evaluation_transform=FitSquare(size=64, mean=[0.5] * 3),
         **settings,
     )
+
+
+def images(read, **settings):
+    return images_of(read, decoder=Decoder(), **settings)
 
 
 def test_samples_to_evaluate(folder):
@@ -237,3 +243,23 @@ def test_an_image_that_cannot_be_read(folder):
     replaced = images(source(folder, skip_empty=True), train=True)[1]
     assert replaced.broken.startswith("9.png\t")
     assert torch.equal(replaced.index, torch.tensor(1))
+
+
+def test_numbers_of_categories_are_those_that_were_trained(folder):
+    """In results of images without annotations, too, whose names stand for their numbers."""
+    source(folder)
+    (folder / "annotations" / "instances_val.json").write_text(json.dumps(content()))
+    data = DenseDataModule(
+        root=str(folder), source=CocoParts(), images=partial(images_of, masks=True), num_classes=3, size=64,
+        decoder=Decoder(), mean=[0.5] * 3, std=[0.5] * 3, batch_size=1, seed=0, subset_count=1, num_workers=0,
+        predict_root=str(folder / "val"),
+    )  # fmt: skip
+    data.setup("fit")
+    data.setup("predict")
+    assert data.category_ids == [3, 7, 90]
+    found = Found(torch.tensor([[1.0, 2.0, 5.0, 9.0]]), torch.tensor([0.5]), torch.tensor([2]), torch.zeros(0, 9, 9))
+    assert data.results_of(0, found, testing=False) == [
+        {"image_id": "2.png", "category_id": 90, "bbox": [1.0, 2.0, 4.0, 7.0], "score": 0.5, "category": "cow"}
+    ]
+    data.setup("test")
+    assert data.results_of(2, found, testing=True)[0]["image_id"] == 9

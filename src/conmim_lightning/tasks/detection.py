@@ -84,6 +84,7 @@ class DetectionTask(LightningModule):
         self.undecayed = tuple(undecayed)
         self.seed = seed
         self.classes: list[str] = []
+        self.category_ids: list[int] | None = None
         self.class_precision: dict[str, dict[int, float]] = {}
         self.judges = nn.ModuleDict({f"of_{part}": BoxJudge(masks=model.masks) for part in ("val", "test")})
 
@@ -95,6 +96,7 @@ class DetectionTask(LightningModule):
         """Take the classes' names from the data."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.classes = list(data.classes or self.classes)
+        self.category_ids = data.category_ids or self.category_ids
         if stage == "fit":
             warn_of_normalisation(self.model.backbone, data)
 
@@ -155,12 +157,12 @@ class DetectionTask(LightningModule):
         return {"found": self(batch.image, batch.size, batch.original), "index": batch.index}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the classes' names."""
-        checkpoint["classes"] = self.classes
+        """Keep the classes' names and the numbers of their categories."""
+        checkpoint["classes"], checkpoint["category_ids"] = self.classes, self.category_ids
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
-        self.classes = checkpoint.get("classes", [])
+        self.classes, self.category_ids = checkpoint.get("classes", []), checkpoint.get("category_ids")
         check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> Any:

@@ -100,6 +100,9 @@ class DenseDataModule(PartsDataModule):
         self.evaluation_count = evaluation_count
         self.keep_decoded = keep_decoded
 
+    category_ids: Sequence[int] | None = None
+    """Numbers of the categories that were trained, where they have any."""
+
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of an image to train on, (C, S, S), and of a pixel's scores, (number of classes,); reads no data."""
@@ -146,15 +149,15 @@ class DenseDataModule(PartsDataModule):
         Args:
             index: number of the image.
             found: boxes, scores, labels, masks of its objects.
-            testing: whether the image is of the test part; else its name stands for its number, and classes count
-                from 1.
+            testing: whether the image is of the test part; else its name stands for its number.
         """
         if testing:
             source: Any = self.sources["test"]
             return results(int(source.image_ids[index]), found, source.category_ids)
         assert self.classes is not None
-        entries = results(self.sources["predict"].name(index), found, range(1, self.num_classes + 1))
-        return [entry | {"category": self.classes[entry["category_id"] - 1]} for entry in entries]
+        numbers = list(self.category_ids or range(1, self.num_classes + 1))
+        entries = results(self.sources["predict"].name(index), found, numbers)
+        return [entry | {"category": self.classes[numbers.index(entry["category_id"])]} for entry in entries]
 
     def annotation_faults(self, source: Source, index: int, height: int, width: int) -> str:
         """What is wrong with an image's annotation; empty if nothing is."""
@@ -183,6 +186,7 @@ class DenseDataModule(PartsDataModule):
             drawn = np.random.default_rng(int(generator(seed, 0, 0).initial_seed())).permutation(len(source))[:count]
             source = Subset(source, np.sort(drawn).astype(np.int64))
         self.classes = list(source.classes)
+        self.category_ids = getattr(getattr(source, "source", source), "category_ids", None)
         self.source = self.sources["train"] = source
         self.collection = source.fingerprint()
 
