@@ -249,10 +249,11 @@ def test_numbers_of_categories_are_those_that_were_trained(folder):
     """In results of images without annotations, too, whose names stand for their numbers."""
     source(folder)
     (folder / "annotations" / "instances_val.json").write_text(json.dumps(content()))
+    (folder / "exclude.tsv").write_text("nothing.png\n")
     data = DenseDataModule(
         root=str(folder), source=CocoParts(), images=partial(images_of, masks=True), num_classes=3, size=64,
         decoder=Decoder(), mean=[0.5] * 3, std=[0.5] * 3, batch_size=1, seed=0, subset_count=1, num_workers=0,
-        predict_root=str(folder / "val"),
+        predict_root=str(folder / "val"), exclude=str(folder / "exclude.tsv"),
     )  # fmt: skip
     data.setup("fit")
     data.setup("predict")

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
+
+from conmim_lightning.callbacks.pictures import as_picture
 
 FOLDER = "pictures"
 """Name of the folder for pictures, in the run's."""
@@ -79,22 +80,5 @@ class DenseReport(Callback):
         for place, index in enumerate(outputs["index"].tolist()):
             name = trainer.datamodule.name(part, index)
             if not batch.broken[place]:
-                drawn = index in self._drawn
-                picture = self._picture(trainer.datamodule, part, index) if drawn else None
+                picture = as_picture(trainer.datamodule.pixels(part, index)) if index in self._drawn else None
                 self.note(task, name, index, outputs, batch, place, picture)
-
-    @staticmethod
-    def _picture(data: Any, part: str, index: int) -> Any:
-        """The file's pixels, (H, W, 3) uint8."""
-        from conmim_lightning.callbacks.pictures import as_picture
-
-        return as_picture(data.pixels(part, index))
-
-
-def everyones(trainer: Any, mine: list[Any]) -> list[Any]:
-    """The entries of all devices."""
-    if trainer.world_size == 1:
-        return mine
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, mine)
-    return [entry for part in found for entry in part]

@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from conmim_lightning.callbacks.dense_report import DenseReport, everyones
+from conmim_lightning.callbacks.dense_report import DenseReport
+from conmim_lightning.callbacks.everyones import everyones
 from conmim_lightning.callbacks.pictures import drawn_objects, panel
 
 

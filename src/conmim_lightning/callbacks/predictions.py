@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
+
+from conmim_lightning.callbacks.everyones import everyones
 
 _SHOWN = 5
 
@@ -63,10 +64,7 @@ class Predictions(Callback):
 
     def _write(self, trainer: Trainer, task: Any) -> None:
         rows, self._rows = self._rows, []
-        if trainer.world_size > 1:
-            everyones: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(everyones, rows)
-            rows = [row for part in everyones for row in part]
+        rows = everyones(trainer, rows)
         if not trainer.is_global_zero:
             return
         shown = range(1, min(_SHOWN, len(task.classes)) + 1)

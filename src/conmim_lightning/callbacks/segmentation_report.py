@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from PIL import Image
 
 from conmim_lightning.callbacks.dense_report import DenseReport
 from conmim_lightning.callbacks.pictures import colours, over, panel
-from conmim_lightning.metrics.segmentation import PixelJudge, class_ious
+from conmim_lightning.metrics.segmentation import class_ious
 
 
 class SegmentationReport(DenseReport):
@@ -23,29 +23,11 @@ class SegmentationReport(DenseReport):
         predictions: folder for class maps; null for none.
     """
 
-    _judge: PixelJudge | None = None
-    _first_class = 0
-
-    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Count anew."""
-        super().on_test_start(trainer, pl_module)
-        self._judge = PixelJudge(pl_module.num_classes).to(pl_module.device)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Count and note a batch."""
-        assert self._judge is not None
-        self._judge.update(outputs["answers"], batch.label)
-        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table; every device takes part in the sum."""
-        assert self._judge is not None
-        table = self._judge.table().cpu()
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the table of classes."""
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
-            text = _per_class(table, list(pl_module.classes))  # type: ignore[arg-type]
+            text = _per_class(pl_module.judges["of_test"].counted.cpu(), list(pl_module.classes))
             (self.dirpath / "per_class.tsv").write_text(text, encoding="utf-8")
 
     def note(self, task: Any, name: str, index: int, outputs: Any, batch: Any, place: int, picture: Any) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from conmim_lightning.data.coco_check import check_boxes, entries_of, refuse
 from conmim_lightning.data.mapped import Names
-from conmim_lightning.data.sampler import SampleKey
 from conmim_lightning.data.sources import FileSource, digest_of
 
 Unfit = Literal["refuse", "drop"]
@@ -109,10 +108,6 @@ class CocoSource(FileSource):
     def fingerprint(self) -> str:
         """From all names and boxes."""
         return f"{super().fingerprint()}/{digest_of(self._boxes, self._labels)}"
-
-    def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
-        """An image file's content."""
-        return super().read(key, max_bytes)
 
     def _check_files(self, where: str) -> None:
         """Raise ValueError for images that are not in the folder; reads folders, not files."""

@@ -19,6 +19,9 @@ class PixelJudge(nn.Module):
 
     Args:
         num_classes: K, >= 2.
+
+    Attributes:
+        counted: (K, K) pixels that the last figures are of; None before.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -26,6 +29,7 @@ class PixelJudge(nn.Module):
         self.num_classes = num_classes
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         self.unreadable = SumMetric()
+        self.counted: Tensor | None = None
 
     def update(self, answers: Iterable[Tensor], labels: Iterable[Tensor], broken: Iterable[str] = ()) -> None:
         """Count images.
@@ -60,7 +64,7 @@ class PixelJudge(nn.Module):
         Raises:
             ValueError: no pixel of the part has a class.
         """
-        table = self.table()
+        self.counted = table = self.table()
         self.unreadable.update(0)
         unreadable = self.unreadable.compute()
         self.reset()

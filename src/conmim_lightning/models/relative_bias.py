@@ -1,5 +1,6 @@
 """What a table of relative positions adds to attention, on a grid of any size."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,13 +81,9 @@ class RelativeBias:
                 self._resized[key] = resize_table(table.detach().cpu(), (side, side)).to(table.device)
         return self._resized[key]
 
-    def __deepcopy__(self, memo: object) -> "RelativeBias":
-        """A copy makes its indices anew."""
-        return RelativeBias(class_token=self.class_token)
-
     def __reduce__(self) -> tuple[object, ...]:
-        """Another process makes its indices anew."""
-        return _made, (self.class_token,)
+        """A copy, here or in another process, makes its indices anew."""
+        return partial(RelativeBias, class_token=self.class_token), ()
 
 
 def table_side(table: Tensor) -> int:
@@ -97,7 +94,3 @@ def table_side(table: Tensor) -> int:
 def _forget_first(kept: dict[Any, Tensor], most: int) -> None:
     if len(kept) >= most:
         del kept[next(iter(kept))]
-
-
-def _made(class_token: bool) -> RelativeBias:
-    return RelativeBias(class_token=class_token)

@@ -186,9 +186,11 @@ class DenseDataModule(PartsDataModule):
             drawn = np.random.default_rng(int(generator(seed, 0, 0).initial_seed())).permutation(len(source))[:count]
             source = Subset(source, np.sort(drawn).astype(np.int64))
         self.classes = list(source.classes)
-        self.category_ids = getattr(getattr(source, "source", source), "category_ids", None)
         self.source = self.sources["train"] = source
         self.collection = source.fingerprint()
+        while isinstance(source, Subset):
+            source = source.source
+        self.category_ids = getattr(source, "category_ids", None)
 
     def _checked(self, part: str, source: Source) -> Source:
         """Raise ValueError for another number of classes."""
