@@ -34,10 +34,12 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 
 gpu: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src $(PYTHON))
-gpu:  ## GPU tests and a first timing of the step in bf16, eager and compiled; uses .venv if it is there, else PYTHON
+gpu:  ## GPU tests, then the step in bf16, eager and compiled, beside the official one in fp16; uses .venv or PYTHON
 	$(PY) -m pytest -m gpu
 	$(PY) -m conmim_lightning.benchmark experiment=vit_b_pretrain benchmark.batch_size=128 \
-		benchmark.precisions=[bf16-mixed] benchmark.compile=[false,true]
+		benchmark.precisions=[bf16-mixed] benchmark.ways=[plain,eager,compiled]
+	$(PY) -m conmim_lightning.benchmark experiment=vit_b_pretrain benchmark.batch_size=128 \
+		benchmark.precisions=[16-mixed] benchmark.ways=[plain]
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache

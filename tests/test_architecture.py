@@ -20,6 +20,8 @@ ALLOWED = {
         "messages",
         "record",
         "randomness",
+        "allocator",
+        "speed",
         "callbacks",
         "hydra",
         "omegaconf",
@@ -29,6 +31,8 @@ ALLOWED = {
     "config": {"hydra", "omegaconf"},
     "resolvers": {"omegaconf", "torch"},
     "messages": {"hydra"},
+    "allocator": set(),
+    "speed": {"torch", "timm"},
     "record": set(),
     "callbacks": {"metrics", "batches", "optim", "lightning", "torch", "torchmetrics", "matplotlib", "yaml"},
     "tasks": {

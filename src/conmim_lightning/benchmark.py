@@ -3,18 +3,14 @@
 Or what happens to images before it: ``python -m conmim_lightning.benchmark benchmark=data``, and how that grows with
 the collection: ``benchmark=growth``.
 
-Made batches, the whole step (perturbation, student, teacher, loss, backward, clipping, optimizer, teacher update), one
-device, medians. What is timed is the task's own model, loss and optimizer, outside the Trainer.
+Made batches, one device, medians. What is timed is the task's own model, loss and optimizer, outside the Trainer;
+beside it the official step, written out plainly (``speed/plain.py``). Each way runs in a process of its own; on a CPU
+they take their steps in turn, so that the hour of a shared machine weighs on all alike.
 """
 
 import json
 import os
 import platform
-import resource
-import statistics
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,66 +21,127 @@ from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+WAYS = ("plain", "eager", "compiled")
 
-def measure(plain: dict[str, Any], precision: str, compiled: bool) -> dict[str, float]:
-    """Median images a second, seconds a step, and peak memory in GiB of one way to run the step.
+
+class Runner:
+    """One way to run the step, here on a device, with what it took.
 
     Args:
         plain: checked configuration.
-        precision: "32-true" or "bf16-mixed".
-        compiled: put student and teacher through ``torch.compile``.
+        way: of ``WAYS``.
+        precision: of ``PRECISIONS``.
+    """
+
+    def __init__(self, plain: dict[str, Any], way: str, precision: str) -> None:
+        import torch
+        from hydra.utils import instantiate
+
+        from conmim_lightning.allocator import keep_freed_memory
+        from conmim_lightning.speed.device import forget_peak
+        from conmim_lightning.speed.ours import OurStep
+        from conmim_lightning.speed.plain import PlainStep
+
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if way != "plain" and self.device.type == "cpu":
+            keep_freed_memory()
+        torch.manual_seed(plain["seed"])
+        forget_peak(self.device)
+        task = instantiate(plain["task"]).to(self.device)
+        batch_size, clip = plain["benchmark"]["batch_size"], plain["schedule"]["clip_norm"]
+        self.perturbation = task.perturbation
+        self.crop, self.rows, self.mask = (part.to(self.device) for part in _made_batch(plain, batch_size))
+        if way == "plain":
+            optimizer = instantiate(plain["optimizer"])(task.model.student.parameters(), fused=False, foreach=False)
+            self.step: Any = PlainStep(
+                task.model, optimizer, temperature=plain["task"]["temperature"], clip_norm=clip, precision=precision
+            )
+        else:
+            self.step = OurStep(
+                task, batch_size=batch_size, clip_norm=clip, precision=precision, compiled=way == "compiled"
+            )
+        self.views = self.perturbation(self.crop, self.rows)
+
+    def steps(self, count: int) -> dict[str, list[float]]:
+        """Seconds of each of some steps, and of the perturbation that stands before each."""
+        from conmim_lightning.speed.device import seconds
+
+        found: dict[str, list[float]] = {"perturbation": [], "step": []}
+        for _ in range(count):
+            found["perturbation"].append(seconds(lambda: self.perturbation(self.crop, self.rows), self.device))
+            found["step"].append(seconds(lambda: self.step(self.views, self.mask, 0.996), self.device))
+        return found
+
+    def parts(self, count: int) -> dict[str, float]:
+        """Median seconds of each part of a step; waiting for the device after each part makes the sum larger."""
+        from conmim_lightning.speed.ours import PARTS
+        from conmim_lightning.speed.split import split
+
+        return split(lambda mark: self.step(self.views, self.mask, 0.996, mark), PARTS, self.device, count)
+
+    def peak(self) -> int:
+        """Bytes, see ``speed.device.peak_bytes``."""
+        from conmim_lightning.speed.device import peak_bytes
+
+        return peak_bytes(self.device)
+
+
+def _runner(plain: dict[str, Any], way: str, precision: str) -> Runner:
+    """Made in a process of its own."""
+    quiet_libraries()
+    register_resolvers()
+    return Runner(plain, way, precision)
+
+
+def measure(plain: dict[str, Any]) -> dict[str, Any]:
+    """Time every way in every precision that the configuration names.
+
+    Returns:
+        device, torch, batch_size, operations (a step and image), ceilings (operations a second by precision) and ways:
+        for each name seconds of every step, of the perturbation and its parts, and the peak of memory in bytes.
     """
     import torch
 
+    from conmim_lightning.speed.device import product_rate
+    from conmim_lightning.speed.ours import DTYPES
+
+    wanted = plain["benchmark"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = _make_step(plain, device, precision, compiled)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    warmup, steps = plain["benchmark"]["warmup"], plain["benchmark"]["steps"]
-    median = statistics.median([_timed(step) for _ in range(warmup + steps)][warmup:])
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated()
-    else:  # of the process so far, so the first precision named is the one to read
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    batch_size = plain["benchmark"]["batch_size"]
-    return {"images_per_second": batch_size / median, "seconds_per_step": median, "peak_gib": memory / 2**30}
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+    found: dict[str, Any] = {
+        "device": f"{name}, {torch.get_num_threads()} threads" if device.type == "cpu" else name,
+        "torch": torch.__version__,
+        "batch_size": wanted["batch_size"],
+        "operations": _operations(plain),
+    }
+    rates = {p: [product_rate(device, DTYPES[p] or torch.float32)] for p in wanted["precisions"]}
+    names = [(way, precision) for precision in wanted["precisions"] for way in wanted["ways"]]
+    together = [names] if device.type == "cpu" else [[one] for one in names]  # a GPU's memory is for one at a time
+    found["ways"] = {name: told for group in together for name, told in _in_turn(plain, group).items()}
+    for precision, rate in rates.items():  # again, since another's work may have stood in the way
+        rate.append(product_rate(device, DTYPES[precision] or torch.float32))
+    found["ceilings"] = {precision: max(rate) for precision, rate in rates.items()}
+    return found
 
 
-def _make_step(plain: dict[str, Any], device: Any, precision: str, compiled: bool) -> Callable[[], None]:
-    """One whole training step on a made batch, as a function without arguments."""
-    import torch
-    from hydra.utils import instantiate
+def _in_turn(plain: dict[str, Any], names: list[tuple[str, str]]) -> dict[str, Any]:
+    """Runners of some ways take their steps one after the other, a step a turn."""
+    from conmim_lightning.speed.remote import Remote
 
-    task = instantiate(plain["task"]).to(device)
-    batch_size = plain["benchmark"]["batch_size"]
-    crop, rows, mask = (part.to(device) for part in _made_batch(plain, batch_size))
-    optimizer = task.make_optimizer(batch_size)
-    student, teacher = task.model.student, task.model.teacher.branch
-    if compiled:
-        student, teacher = torch.compile(student), torch.compile(teacher)
-    clip = plain["schedule"]["clip_norm"] or torch.inf
-
-    def step() -> None:
-        student_view, teacher_view = task.perturbation(crop, rows)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-            queries = student(student_view, mask)
-            with torch.no_grad():
-                keys = teacher(teacher_view)
-        task.loss(queries, keys, mask).backward()
-        torch.nn.utils.clip_grad_norm_(task.model.student.parameters(), clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        task.model.teacher.update(task.model.student, 0.996)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
-def _timed(step: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    step()
-    return time.perf_counter() - started
+    wanted = plain["benchmark"]
+    runners = [Remote(" ".join(name), _runner, plain, *name) for name in names]
+    for runner in runners:
+        runner.ask("steps", wanted["warmup"])
+    turns = [[runner.ask("steps", 1) for runner in runners] for _ in range(wanted["steps"])]
+    found = {}
+    for place, runner in enumerate(runners):
+        of_this = {part: [turn[place][part][0] for turn in turns] for part in ("step", "perturbation")}
+        found[runner.name] = {**of_this, "peak_bytes": runner.ask("peak")}
+        if not runner.name.startswith("plain"):
+            found[runner.name]["parts"] = runner.ask("parts", min(wanted["steps"], 5))
+        runner.end()
+    return found
 
 
 def _made_batch(plain: dict[str, Any], batch_size: int) -> tuple[Any, Any, Any]:
@@ -100,6 +157,28 @@ def _made_batch(plain: dict[str, Any], batch_size: int) -> tuple[Any, Any, Any]:
     crop = torch.randint(0, 256, (batch_size, channels, size, size), dtype=torch.uint8, generator=random)
     rows = torch.stack([draw(random) for _ in range(batch_size)])
     return crop, rows, torch.stack([masking(random) for _ in range(batch_size)])
+
+
+def _operations(plain: dict[str, Any]) -> float:
+    """Operations of a step, an image."""
+    from hydra.utils import instantiate
+
+    from conmim_lightning.speed.operations import step_operations
+
+    task = instantiate(plain["task"])
+    crop, rows, mask = _made_batch(plain, 2)
+    return sum(step_operations(task, task.perturbation(crop, rows)[0], mask).values()) / 2
+
+
+def _saved(path: str) -> dict[str, Any]:
+    """What an earlier run found; ValueError for another file."""
+    try:
+        found = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"benchmark.against={path!r} cannot be read: {error}") from error
+    if not isinstance(found, dict) or "ways" not in found:
+        raise ValueError(f"benchmark.against={path!r} is no benchmark.json of the step")
+    return found
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="benchmark")
@@ -128,21 +207,23 @@ def time_images(plain: dict[str, Any]) -> None:
 
 
 def time_steps(plain: dict[str, Any]) -> None:
-    """Time the training step in every combination that the configuration names."""
-    import torch
+    """Time the training step in every way and precision that the configuration names."""
+    from conmim_lightning.speed.told import against, told
 
-    if unknown := set(plain["benchmark"]["precisions"]) - {"32-true", "bf16-mixed"}:
-        raise ValueError(f"benchmark.precisions must be of 32-true and bf16-mixed, got {sorted(unknown)}")
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}, batch {plain['benchmark']['batch_size']}")
-    print(f"{'precision':<12}{'compiled':<10}{'images/s':>10}{'ms a step':>11}{'peak GiB':>10}")
-    for compiled in plain["benchmark"]["compile"]:
-        for precision in plain["benchmark"]["precisions"]:
-            found = measure(plain, precision, compiled)
-            print(
-                f"{precision:<12}{'yes' if compiled else 'no':<10}{found['images_per_second']:>10.2f}"
-                f"{1000 * found['seconds_per_step']:>11.1f}{found['peak_gib']:>10.2f}"
-            )
+    for key, known in (("precisions", PRECISIONS), ("ways", WAYS)):
+        given = plain["benchmark"][key]
+        if not given or set(given) - set(known):
+            raise ValueError(f"benchmark.{key} must be of {', '.join(known)}, got {given}")
+    saved = plain["benchmark"]["against"]
+    earlier = _saved(saved) if saved else None
+    found = measure(plain)
+    print(told(found))
+    if earlier:
+        print(against(found, earlier))
+    path = Path(plain["paths"]["run_dir"], "benchmark.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1))
+    print(os.path.relpath(path))
 
 
 if __name__ == "__main__":

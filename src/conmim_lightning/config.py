@@ -57,7 +57,7 @@ _PLAIN_GROUPS = {
         "shape",
     ),
     "paths": ("root_dir", "data_dir", "run_dir"),
-    "benchmark": ("batch_size", "warmup", "steps", "precisions", "compile", "images"),
+    "benchmark": ("batch_size", "warmup", "steps", "precisions", "ways", "against", "images"),
 }
 """Keys of the groups that name no target and so have no signature to be checked against."""
 

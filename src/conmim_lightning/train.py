@@ -16,6 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from conmim_lightning.allocator import keep_freed_memory
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
@@ -52,6 +53,8 @@ def run(cfg: DictConfig) -> "Trainer":
     callbacks.append(RunRecord(run_record(plain), plain["paths"]["run_dir"]))
     loggers = [instantiate(logger) for logger in plain["logger"].values()]
     trainer = instantiate(plain["trainer"], callbacks=callbacks, logger=loggers or False)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     if "LOCAL_RANK" not in os.environ:
         data.prepare_data()
         data.setup(plain["stages"][0])

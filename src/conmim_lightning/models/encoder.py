@@ -8,6 +8,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from conmim_lightning.models.attention import choose_attention, ready_bias
 from conmim_lightning.models.initial import cut_normal_, init_backbone
 
 Backbone = Beit | VisionTransformer | Eva
@@ -85,6 +86,11 @@ class Encoder(nn.Module):
             patches = torch.where(mask.flatten(1)[..., None], self.mask_token.to(patches.dtype), patches)
         return self.backbone.norm(self._blocks(patches))
 
+    def choose_attention(self, device: torch.device) -> None:
+        """Prepare for a device. Every forward does it; to be done before ``torch.compile``, which would do it twice."""
+        if isinstance(self.backbone, Beit):
+            choose_attention(self.backbone.blocks, device)
+
     def patch_tokens(self, images: Tensor, block: int | None = None) -> Tensor:
         """Features of whole images for probes and maps.
 
@@ -110,7 +116,8 @@ class Encoder(nn.Module):
             if backbone.pos_embed is not None:
                 tokens = tokens + backbone.pos_embed
             tokens = backbone.pos_drop(tokens)
-            bias = backbone.rel_pos_bias() if backbone.rel_pos_bias is not None else None
+            self.choose_attention(tokens.device)
+            bias = ready_bias(backbone.rel_pos_bias()) if backbone.rel_pos_bias is not None else None
             for block in blocks:
                 tokens = block(tokens, shared_rel_pos_bias=bias)
             return tokens

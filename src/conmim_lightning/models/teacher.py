@@ -34,8 +34,7 @@ class Teacher(nn.Module):
         """
         mine: list[Tensor] = list(self.branch.parameters())
         theirs: list[Tensor] = list(student.parameters())
-        torch._foreach_mul_(mine, momentum)
-        torch._foreach_add_(mine, theirs, alpha=1 - momentum)
+        torch._foreach_lerp_(mine, theirs, 1 - momentum)
 
     def train(self, mode: bool = True) -> Self:
         """The one place that sets the teacher's mode, whatever ``mode`` asks for.

@@ -1,0 +1,41 @@
+"""Which way timm's attention takes, by device, and the bias that the fused kernels take without a copy.
+
+Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's fused attention has no kernel that gives the bias a
+gradient; it falls back on a path in float32 that takes twice the time of the plain operations under bfloat16. On GPUs
+the memory-efficient kernel takes the bias, if its rows begin at multiples of 8 entries; else torch copies it in every
+block.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ALIGNED = 8  # entries
+
+
+def choose_attention(blocks: Iterable[Any], device: torch.device) -> None:
+    """Let blocks with an additive bias use ``scaled_dot_product_attention``, or write their attention out on a CPU."""
+    fused = device.type != "cpu"
+    for block in blocks:
+        if block.attn.fused_attn != fused:
+            block.attn.fused_attn = fused
+
+
+def ready_bias(bias: Tensor) -> Tensor:
+    """The bias as the chosen way takes it, made once a forward for all blocks.
+
+    Args:
+        bias: (1, heads, T, T) float32.
+
+    Returns:
+        The same on a CPU; elsewhere in autocast's dtype, each row at a multiple of 8 entries.
+    """
+    if bias.device.type == "cpu":
+        return bias
+    if torch.is_autocast_enabled(bias.device.type):
+        bias = bias.to(torch.get_autocast_dtype(bias.device.type))
+    tokens = bias.shape[-1]
+    return F.pad(bias, (0, -tokens % _ALIGNED))[..., :tokens]

@@ -1,0 +1,62 @@
+"""What a device can do, measured: products of matrices, and memory that was in use."""
+
+import ctypes
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def wait(device: torch.device) -> None:
+    """Return when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """How long a call takes, the device's work included."""
+    wait(device)
+    started = time.perf_counter()
+    call()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, *, size: int | None = None, rounds: int = 7) -> float:
+    """Operations a second (a multiply-add counts 2) of a product of square random matrices: the median.
+
+    Args:
+        device: to measure.
+        dtype: of the matrices.
+        size: rows and columns; None takes 8192 on a GPU and 2048 on a CPU.
+        rounds: products that are timed, after two that are not.
+    """
+    size = size or (8192 if device.type == "cuda" else 2048)
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    found = [seconds(lambda: left @ right, device) for _ in range(2 + rounds)][2:]
+    return 2 * size**3 / statistics.median(found)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to measure the peak of memory anew; on Linux and GPUs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory in use since ``forget_peak``: of torch on a GPU, else of the process, libraries included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform.startswith("linux"):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

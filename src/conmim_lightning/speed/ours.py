@@ -1,0 +1,59 @@
+"""One training step of a task, outside the Trainer, with a mark after each of its parts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Autocast's dtype by Lightning's name of the precision."""
+
+PARTS = ("teacher", "student forward", "loss", "backward", "clip and optimizer", "teacher update")
+"""Of a step, in their order."""
+
+
+class OurStep:
+    """What ``PretrainTask`` and the Trainer do with the views of a batch.
+
+    Args:
+        task: a ``PretrainTask``; its model is trained.
+        batch_size: images, for the scaling of the learning rate.
+        clip_norm: of all gradients together; None for no clipping.
+        precision: a key of ``DTYPES``; "16-mixed" with a loss scaler and an optimizer that is not fused.
+        compiled: put student and teacher through ``torch.compile``.
+    """
+
+    def __init__(self, task: Any, *, batch_size: int, clip_norm: float | None, precision: str, compiled: bool) -> None:
+        self.task = task
+        self.optimizer = task.make_optimizer(batch_size)
+        self.limit = torch.inf if clip_norm is None else clip_norm
+        self.device = next(task.parameters()).device
+        self.dtype = DTYPES[precision]
+        self.scaler = torch.GradScaler(self.device.type, enabled=precision == "16-mixed")
+        if compiled:
+            task.compile_parts()
+
+    def __call__(
+        self, views: Sequence[Tensor], mask: Tensor, momentum: float, mark: Callable[[str], None] = lambda part: None
+    ) -> Tensor:
+        """Train on [student view, teacher view] and a mask; the loss, without waiting for it."""
+        task, model = self.task, self.task.model
+        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            keys = model.teach(views[1])
+            mark("teacher")
+            queries = model.student(views[0], mask)
+            mark("student forward")
+            loss = task.loss(queries, keys, mask)
+            mark("loss")
+        self.scaler.scale(loss).backward()
+        mark("backward")
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(model.student.parameters(), self.limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        mark("clip and optimizer")
+        model.teacher.update(model.student, momentum)
+        mark("teacher update")
+        return loss.detach()

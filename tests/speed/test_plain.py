@@ -1,0 +1,158 @@
+"""Our step equals the official one written out plainly: loss, gradients, and the weights of three steps."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+import torch._dynamo.utils
+from conftest import conmim
+
+from conmim_lightning.perturbation.apply import Perturbation
+from conmim_lightning.speed.device import forget_peak, peak_bytes, product_rate
+from conmim_lightning.speed.operations import step_operations
+from conmim_lightning.speed.ours import PARTS, OurStep
+from conmim_lightning.speed.plain import PlainStep, plain_branch, plain_loss
+from conmim_lightning.tasks.pretrain import PretrainTask
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before():
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+CPU = torch.device("cpu")
+
+
+def task_of(model, optimizer=None):
+    return PretrainTask(
+        model=model,
+        perturbation=Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0),
+        optimizer=optimizer or partial(torch.optim.AdamW, lr=1e-3, fused=True),
+        batch_size=4,
+        epochs=1,
+        warmup_epochs=0,
+        min_lr=0.0,
+    )
+
+
+def drawn(model, batch):
+    """Weights that are all at work, views and a mask for a model."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                parameter.add_(1)
+    height, width = model.student.encoder.grid_size
+    views = [torch.randn(batch, *model.student.encoder.input_shape) for _ in range(2)]
+    mask = torch.rand(batch, height, width) < 0.6
+    mask[:, 0, 0] = True
+    return views, mask
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize("img_size", [24, 32, 56])  # grids of 3, 4 and 7: 10, 17 and 50 tokens
+def test_loss_and_gradients_in_double(img_size, batch):
+    model = conmim(img_size=img_size)
+    views, mask = drawn(model, batch)
+    model, views = model.double(), [view.double() for view in views]
+    theirs = copy.deepcopy(model)
+    losses = []
+    queries = model.student(views[0], mask)
+    losses.append(task_of(model).loss(queries, model.teach(views[1]), mask))
+    with torch.no_grad():
+        keys = plain_branch(theirs.teacher.branch, views[1])
+    queries = plain_branch(theirs.student, views[0], mask)
+    losses.append(plain_loss(queries, keys, mask, 0.1))
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
+    for name, parameter in model.student.named_parameters():
+        expected = theirs.student.get_parameter(name).grad
+        # the largest entries differ by rounding; a bias before a BatchNorm has no gradient but rounding
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+ADAMW = partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "optimizer", "tolerance"),
+    [
+        (torch.float64, "32-true", ADAMW, 1e-9),
+        # in float32 AdamW turns rounding into steps: what has no gradient (a bias before a BatchNorm) moves by its sign
+        (torch.float32, "32-true", SGD, 1e-5),
+        (torch.float32, "bf16-mixed", SGD, 2e-2),  # rounding at 8 bits, of moves of up to .1
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_three_steps(dtype, precision, optimizer, tolerance, compiled):
+    model = conmim(img_size=24)
+    views, mask = drawn(model, 4)
+    model, views = model.to(dtype), [view.to(dtype) for view in views]
+    theirs = copy.deepcopy(model)
+    names = list(model.state_dict())
+    task = task_of(model, partial(optimizer, fused=True))
+    ours = OurStep(task, batch_size=4, clip_norm=1.0, precision=precision, compiled=compiled)
+    their_optimizer = optimizer(theirs.student.parameters(), fused=False, foreach=False)
+    plain = PlainStep(theirs, their_optimizer, temperature=0.1, clip_norm=1.0, precision=precision)
+    for _ in range(3):
+        told, expected = ours(views, mask, 0.9).item(), plain(views, mask, 0.9)
+        assert told == pytest.approx(expected, rel=tolerance)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (2 if compiled else 0)  # student and teacher, once
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert list(model.state_dict()) == names  # no prefix of the compiler's
+    for name, parameter in model.named_parameters():
+        assert (parameter - theirs.get_parameter(name)).abs().max() <= tolerance, name
+
+
+def test_another_family_is_refused():
+    model = conmim(use_shared_rel_pos_bias=False, use_rel_pos_bias=True)
+    with pytest.raises(ValueError, match="shared table"):
+        PlainStep(
+            model, torch.optim.AdamW(model.student.parameters()), temperature=0.1, clip_norm=None, precision="32-true"
+        )
+
+
+def test_plain_loss_of_equal_keys_is_the_logarithm_of_their_number():
+    keys, mask = torch.ones(2, 7, 3), torch.ones(2, 7, dtype=torch.bool)
+    assert plain_loss(torch.randn(2, 7, 3), keys, mask, 0.1).item() == pytest.approx(torch.tensor(7.0).log().item())
+
+
+def test_operations_are_those_counted_by_hand():
+    model = conmim(img_size=32, patch_size=8, embed_dim=16, depth=2)
+    views, mask = drawn(model, 2)
+    found = step_operations(task_of(model), views[0], mask)
+    tokens, width, patches = 17, 16, 16
+    encoder = 2 * tokens * (24 * width**2 + 4 * tokens * width) + 2 * 192 * width * patches
+    shapes = [layer.weight.shape for layer in model.student.projector.layers if isinstance(layer, torch.nn.Linear)]
+    projector = sum(2 * tokens * a * b for a, b in shapes)
+    assert found["teacher"] == found["student"] == 2 * (encoder + projector)
+    pixels = 2 * 2 * 192 * width * patches  # nothing wants the gradient of the pixels
+    loss = 2 * 2 * patches**2 * shapes[-1][0]
+    assert found["loss"] == loss
+    assert found["backward"] == 2 * found["student"] - pixels + loss  # nor that of the keys
+
+
+def test_peak_of_memory_is_seen():
+    forget_peak(CPU)
+    before = peak_bytes(CPU)
+    filled = torch.ones(2**26)  # 256 MiB
+    assert peak_bytes(CPU) - before > 2**27
+    del filled
+
+
+def test_product_rate():
+    assert product_rate(CPU, torch.float32, size=128, rounds=1) > 1e6
+
+
+def test_parts_are_marked_in_order():
+    model = conmim(img_size=24)
+    views, mask = drawn(model, 4)
+    marks = []
+    step = OurStep(task_of(model), batch_size=4, clip_norm=None, precision="32-true", compiled=False)
+    step(views, mask, 0.9, marks.append)
+    assert tuple(marks) == PARTS
