@@ -1,5 +1,7 @@
 """``task.compile=true`` in a whole run: accumulation, checkpoint, resuming."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from conmim_lightning.weights.checkpoint import read_checkpoint
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
 def test_a_compiled_run_equals_an_eager_one_and_goes_on_without(composed, tiny, tmp_path):
     torch.compiler.reset()
     states = {}

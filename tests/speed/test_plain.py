@@ -1,6 +1,7 @@
 """Our step equals the official one written out plainly: loss, gradients, and the weights of three steps."""
 
 import copy
+import shutil
 from functools import partial
 
 import pytest
@@ -75,6 +76,7 @@ def test_loss_and_gradients_in_double(img_size, batch):
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
 
+COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -88,7 +90,7 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
         (torch.float32, "bf16-mixed", SGD, 2e-2),  # rounding at 8 bits, of moves of up to .1
     ],
 )
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[pytest.mark.slow, COMPILER])])
 def test_three_steps(dtype, precision, optimizer, tolerance, compiled):
     model = conmim(img_size=24)
     views, mask = drawn(model, 4)
