@@ -34,6 +34,18 @@ def test_the_step_is_timed_and_trains(plain, way, precision):
         assert list(runner.parts(2)) == list(PARTS)
 
 
+def test_both_ways_train_the_same(plain):
+    """The twin has our groups, rates and clipping, not only our figures for one step."""
+    plain["task"]["optimizer"] = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "weight_decay": 0.05}
+    models = []
+    for way in ("plain", "eager"):
+        runner = Runner(plain, way, "32-true")
+        runner.steps(3)
+        models.append(runner.step.model if way == "plain" else runner.step.task.model)
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_the_command(tiny, tmp_path):
     """All ways in processes of their own; a second run is told as a ratio to the first."""

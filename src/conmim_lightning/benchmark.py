@@ -48,12 +48,15 @@ class Runner:
             keep_freed_memory()
         torch.manual_seed(plain["seed"])
         forget_peak(self.device)
-        task = instantiate(plain["task"]).to(self.device)
+        wanted = plain["task"]
+        if way == "plain":  # the same groups and rates, but from parameter to parameter
+            wanted = wanted | {"optimizer": wanted["optimizer"] | {"fused": False, "foreach": False}}
+        task = instantiate(wanted).to(self.device)
         batch_size, clip = plain["benchmark"]["batch_size"], plain["schedule"]["clip_norm"]
         self.perturbation = task.perturbation
         self.crop, self.rows, self.mask = (part.to(self.device) for part in _made_batch(plain, batch_size))
         if way == "plain":
-            optimizer = instantiate(plain["optimizer"])(task.model.student.parameters(), fused=False, foreach=False)
+            optimizer = task.make_optimizer(batch_size)
             self.step: Any = PlainStep(
                 task.model, optimizer, temperature=plain["task"]["temperature"], clip_norm=clip, precision=precision
             )
@@ -138,7 +141,7 @@ def _in_turn(plain: dict[str, Any], names: list[tuple[str, str]]) -> dict[str, A
     for place, runner in enumerate(runners):
         of_this = {part: [turn[place][part][0] for turn in turns] for part in ("step", "perturbation")}
         found[runner.name] = {**of_this, "peak_bytes": runner.ask("peak")}
-        if not runner.name.startswith("plain"):
+        if names[place][0] != "plain":
             found[runner.name]["parts"] = runner.ask("parts", min(wanted["steps"], 5))
         runner.end()
     return found

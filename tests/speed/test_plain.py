@@ -53,6 +53,11 @@ def drawn(model, batch):
     return views, mask
 
 
+def flat(model):
+    """All trained numbers of student and teacher, in a row."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
 @pytest.mark.parametrize("batch", [2, 5])
 @pytest.mark.parametrize("img_size", [24, 32, 56])  # grids of 3, 4 and 7: 10, 17 and 50 tokens
 def test_loss_and_gradients_in_double(img_size, batch):
@@ -82,20 +87,20 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "precision", "optimizer", "tolerance"),
+    ("dtype", "precision", "optimizer", "tolerance", "moved"),
     [
-        (torch.float64, "32-true", ADAMW, 1e-9),
+        (torch.float64, "32-true", ADAMW, 1e-9, 1e-9),
         # in float32 AdamW turns rounding into steps: what has no gradient (a bias before a BatchNorm) moves by its sign
-        (torch.float32, "32-true", SGD, 1e-5),
-        (torch.float32, "bf16-mixed", SGD, 2e-2),  # rounding at 8 bits, of moves of up to .1
+        (torch.float32, "32-true", SGD, 1e-5, 1e-5),
+        (torch.float32, "bf16-mixed", SGD, 2e-2, 2e-2),  # rounding at 8 bits, of moves of up to .1
     ],
 )
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[pytest.mark.slow, COMPILER])])
-def test_three_steps(dtype, precision, optimizer, tolerance, compiled):
+def test_three_steps(dtype, precision, optimizer, tolerance, moved, compiled):
     model = conmim(img_size=24)
     views, mask = drawn(model, 4)
     model, views = model.to(dtype), [view.to(dtype) for view in views]
-    theirs = copy.deepcopy(model)
+    theirs, start = copy.deepcopy(model), copy.deepcopy(model)
     names = list(model.state_dict())
     task = task_of(model, partial(optimizer, fused=True))
     ours = OurStep(task, batch_size=4, clip_norm=1.0, precision=precision, compiled=compiled)
@@ -107,6 +112,8 @@ def test_three_steps(dtype, precision, optimizer, tolerance, compiled):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (2 if compiled else 0)  # student and teacher, once
     assert not torch._dynamo.utils.counters["graph_break"]
     assert list(model.state_dict()) == names  # no prefix of the compiler's
+    moves = [flat(trained) - flat(start) for trained in (model, theirs)]
+    assert (moves[0] - moves[1]).norm() <= moved * moves[1].norm()
     for name, parameter in model.named_parameters():
         assert (parameter - theirs.get_parameter(name)).abs().max() <= tolerance, name
 

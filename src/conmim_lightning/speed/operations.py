@@ -1,8 +1,8 @@
 """How many operations a training step takes, counted as torch runs it."""
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,17 +18,15 @@ def step_operations(task: Any, view: Tensor, mask: Tensor) -> dict[str, int]:
     Returns:
         "teacher", "student" (forward), "loss" and "backward".
     """
-    found = {}
+    keys, teacher = _counted(lambda: task.model.teach(view))
+    queries, student = _counted(lambda: task.model.student(view, mask))
+    loss, of_loss = _counted(lambda: task.loss(queries, keys, mask))
+    _, backward = _counted(lambda: loss.backward())
+    return {"teacher": teacher, "student": student, "loss": of_loss, "backward": backward}
+
+
+def _counted(call: Callable[[], Any]) -> tuple[Any, int]:
+    """What a call returns, and its operations."""
     with FlopCounterMode(display=False) as counter:
-        keys = task.model.teach(view)
-    found["teacher"] = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter:
-        queries = task.model.student(view, mask)
-    found["student"] = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter:
-        loss = task.loss(queries, keys, mask)
-    found["loss"] = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        loss.backward()
-    found["backward"] = counter.get_total_flops()
-    return found
+        result = call()
+    return result, counter.get_total_flops()

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from timm.models.beit import Beit
 from torch import Tensor, nn
 
+from conmim_lightning.speed.ours import DTYPES
+
 
 def plain_branch(branch: Any, view: Tensor, mask: Tensor | None = None) -> Tensor:
     """Encoder and projector of one branch: (B, 3, H, W) view and (B, h, w) mask -> (B, K, C).
@@ -100,7 +102,7 @@ class PlainStep:
         self.model, self.optimizer = model, optimizer
         self.temperature, self.clip_norm = temperature, clip_norm
         self.device = next(model.parameters()).device
-        self.dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+        self.dtype = DTYPES[precision]
         self.scaler = torch.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
     def __call__(self, views: Sequence[Tensor], mask: Tensor, momentum: float) -> float:
