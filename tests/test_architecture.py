@@ -32,7 +32,7 @@ ALLOWED = {
     "resolvers": {"omegaconf", "torch"},
     "messages": {"hydra"},
     "allocator": set(),
-    "speed": {"torch", "timm"},
+    "speed": {"losses", "torch", "timm"},
     "record": set(),
     "callbacks": {"metrics", "batches", "optim", "lightning", "torch", "torchmetrics", "matplotlib", "yaml"},
     "tasks": {

@@ -153,7 +153,9 @@ def test_queries_keys_and_logits(reproduced):
     tensors, mask = reproduced.tensors, reproduced.mask.flatten(1)
     for name in ("queries", "keys"):
         torch.testing.assert_close(getattr(reproduced, name)[:, :4], tensors[f"step0.{name}"], rtol=EXACT, atol=1e-12)
-    logits = reproduced.task.loss.logits(reproduced.queries, reproduced.keys)[mask][:8]
+    logits = reproduced.task.loss.logits(
+        reproduced.queries, reproduced.keys, torch.arange(mask.shape[1]).expand_as(mask)
+    )[mask][:8]
     torch.testing.assert_close(logits, tensors["step0.logits"], rtol=EXACT, atol=1e-12)
     accuracy = alignment(reproduced.queries, reproduced.keys, reproduced.mask)["retrieval_top1"]
     assert accuracy.item() == pytest.approx(reproduced.figures["per_step"][0]["accuracy"], rel=1e-6)

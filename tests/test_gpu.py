@@ -4,10 +4,15 @@ import pytest
 import torch
 from conftest import conmim, tiny_dense
 from hydra import compose, initialize_config_dir
+from lightning import Callback, Trainer
+from pretraining import batches, make_task
+from torch.utils.data import DataLoader
 
+from conmim_lightning.callbacks.divergence import Divergence
 from conmim_lightning.config import CONF_DIR
 from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
-from conmim_lightning.perturbation.apply import perturb
+from conmim_lightning.optim.non_finite import NonFiniteError
+from conmim_lightning.perturbation.apply import Perturbation, perturb
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.randomness import generator
 from conmim_lightning.resolvers import register_resolvers
@@ -42,6 +47,52 @@ def test_perturbation_is_that_of_the_cpu():
     ours, theirs = perturb(crop.cuda(), rows.cuda(), largest_sigma=2.0).cpu(), perturb(crop, rows, largest_sigma=2.0)
     # Rounding to whole grey levels and the threshold of the solarisation may fall on the other side for a few pixels.
     assert ((ours - theirs).abs() > 2).float().mean() < 1e-3
+
+
+class NoWaiting(Callback):
+    """torch refuses whatever waits for the GPU, from a batch's way to the device to its end, but at logged steps."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step > 1:  # the first makes the optimizer's state and the metrics
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_does_not_wait_for_the_gpu(tiny, tmp_path, compiled):
+    register_resolvers()
+    overrides = [f"paths.run_dir={tmp_path}", "logger=none", "experiment=quickstart", *tiny, "trainer.devices=1"]
+    overrides += ["trainer.log_every_n_steps=1000", "task.monitor_every=1000", f"task.compile={compiled}"]
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        cfg = compose("train", [*overrides, "schedule.epochs=2", "schedule.warmup_epochs=1"])
+    cfg.callbacks["no_waiting"] = {"_target_": "test_gpu.NoWaiting"}
+    assert run(cfg).global_step == 12
+
+
+def test_the_perturbation_does_not_wait_for_the_gpu():
+    draw = PerturbationDraw(teacher="strong")
+    rows = torch.stack([draw(generator(0, 0, index)) for index in range(8)]).cuda()
+    crop = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8).cuda()
+    views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        views(crop, rows)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_bad_batch_stops_the_run_with_its_samples(tmp_path):
+    trainer = Trainer(
+        max_epochs=1, gradient_clip_val=1.0, accelerator="gpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Divergence(str(tmp_path))],
+    )  # fmt: skip
+    with pytest.raises(NonFiniteError, match=r"samples \[8, 9, 10, 11\]"), pytest.warns(UserWarning, match="wrote"):
+        trainer.fit(make_task(), DataLoader(list(batches(bad=2)), batch_size=None))
+    kept = torch.load(tmp_path / "diverged_step2_rank0.pt", weights_only=True)
+    assert kept["batches"][0]["index"].tolist() == [8, 9, 10, 11]
+    assert all(value.isfinite().all() for name, value in kept["model"].items() if "running" not in name)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

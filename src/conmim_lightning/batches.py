@@ -19,6 +19,8 @@ class PretrainBatch(NamedTuple):
         index: (B,) int64, number of the sample that the sampler asked for.
         broken: B texts, empty where all went well; else lines of name, tab, reason, for what could not be read and was
             replaced.
+        most_hidden: largest number of hidden patches of an image, counted before the batch goes to the device, where
+            asking for it would mean waiting; 0 where nobody counted.
     """
 
     crop: Tensor
@@ -26,6 +28,7 @@ class PretrainBatch(NamedTuple):
     mask: Tensor
     index: Tensor
     broken: list[str]
+    most_hidden: int = 0
 
 
 class PretrainViews(NamedTuple):
@@ -37,6 +40,7 @@ class PretrainViews(NamedTuple):
         mask: (B, h, w) bool, True = hidden from the student.
         index: (B,) int64.
         broken: B texts as in ``PretrainBatch``, for whoever looks into a step that went wrong.
+        most_hidden: as in ``PretrainBatch``.
     """
 
     student_view: Tensor
@@ -44,6 +48,7 @@ class PretrainViews(NamedTuple):
     mask: Tensor
     index: Tensor
     broken: Sequence[str] = ()
+    most_hidden: int = 0
 
 
 class LabelledBatch(NamedTuple):

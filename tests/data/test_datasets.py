@@ -43,6 +43,14 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(scenes_root: Path):
 
 
 @pytest.mark.slow
+def test_hidden_patches_are_counted_before_a_batch_leaves(scenes_root: Path):
+    samples = [dataset(scenes_root)[SampleKey(0, index)] for index in range(3)]
+    samples[1].mask[:] = False
+    samples[2].mask[:] = True
+    assert PretrainDataset.collate(samples[:2]).most_hidden == 8
+    assert PretrainDataset.collate(samples).most_hidden == 16
+
+
 def test_workers_do_not_matter(scenes_root: Path):
     def batches(workers):
         sampler = EpochSampler(48, seed=0)

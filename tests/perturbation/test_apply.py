@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import functional as tv
 
-from conmim_lightning.perturbation.apply import Perturbation, blur, grayscale, perturb, turn_hue
+from conmim_lightning.perturbation.apply import Perturbation, _order, blur, grayscale, perturb, turn_hue
 from conmim_lightning.perturbation.draw import COLUMNS, ORDERS, WEAK
 
 
@@ -77,6 +77,10 @@ def test_blur_on_all_equals_blur_on_the_chosen(images):
     sigma = torch.tensor([0.0, 1.3, 0.4])
     everywhere = torch.where((sigma > 0).view(-1, 1, 1, 1), _blur_all(images.float(), sigma.clamp(min=1e-3), 2), images)
     assert torch.equal(blur(images.float(), sigma, largest_sigma=2), everywhere)
+
+
+def test_orders_are_computed_as_they_are_listed():
+    assert _order(torch.arange(24)).tolist() == [list(order) for order in ORDERS]
 
 
 @pytest.mark.parametrize("order", range(24))

@@ -165,7 +165,7 @@ def test_non_finite_may_be_skipped():
     task, watch = make_task(on_non_finite="skip"), Watch()
     with pytest.warns(UserWarning, match=r"at step 3 .*samples \[12, 13, 14, 15\] on rank 0; this step is left out"):
         fit(task, make_batches(bad=3), watch, max_epochs=1)
-    assert task.skipped_steps == 1
+    assert task.finite.skipped == 1
     assert all(watch.metrics[step]["optim/skipped_steps"] == 1 for step in (3, 4, 5)), "logged at every later step"
     assert torch.equal(watch.student[3], watch.student[2])
     assert torch.equal(watch.teacher[3], watch.teacher[2])

@@ -22,25 +22,24 @@ class Divergence(Callback):
 
     def __init__(self, dirpath: str) -> None:
         self.dirpath = Path(dirpath)
-        self._batches: list[PretrainViews] = []
-        self._step = 0
+        self._batches: list[tuple[int, PretrainViews]] = []  # with the optimizer steps that they are of
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember the batch, and forget those of steps that went well."""
-        if trainer.global_step != self._step:
-            self._batches.clear()
-            self._step = trainer.global_step
-        self._batches.append(batch)
+        """Remember the batch, and forget those of steps that went well; a GPU tells of the last a step later."""
+        late = 1 if trainer.strategy.root_device.type == "cuda" else 0
+        self._batches = [kept for kept in self._batches if kept[0] >= trainer.global_step - late]
+        self._batches.append((trainer.global_step, batch))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the diagnosis file."""
         if not isinstance(exception, NonFiniteError):
             return
-        path = self.dirpath / f"diverged_step{trainer.global_step}_rank{trainer.global_rank}.pt"
+        step = trainer.global_step if exception.step is None else exception.step
+        path = self.dirpath / f"diverged_step{step}_rank{trainer.global_rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        batches = [batch._asdict() for batch in self._batches]
+        batches = [batch._asdict() for number, batch in self._batches if number == step]
         source = getattr(trainer.datamodule, "source", None)  # type: ignore[attr-defined]
-        numbers = [number for batch in self._batches for number in batch.index.tolist()]
+        numbers = [number for batch in batches for number in batch["index"].tolist()]
         names = {number: source.name(number) for number in numbers} if source is not None else {}
         content = {"message": str(exception), "batches": batches, "names": names, "model": pl_module.state_dict()}
         torch.save(content, path)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from conmim_lightning.batches import ClassMapBatch, LabelledBatch, PretrainBatch
 from conmim_lightning.data.ade20k import PairSource
@@ -93,6 +93,12 @@ class PretrainDataset(Dataset[PretrainBatch]):
                 substitutes = substitutes or generator(self.seed, key.epoch, -2 - key.index)
                 index = self.source.substitute(index, int(torch.randint(1 << 31, (1,), generator=substitutes)))
         raise ValueError(f"{_SUBSTITUTES} images in a row are broken; the first is {faults[0]}")
+
+    @staticmethod
+    def collate(samples: list[PretrainBatch]) -> PretrainBatch:
+        """A batch of samples."""
+        batch: PretrainBatch = default_collate(samples)
+        return batch._replace(most_hidden=int(batch.mask.flatten(1).sum(1).max()))
 
     def _picture(self, key: SampleKey) -> Sized:
         if self._kept is None:

@@ -48,13 +48,14 @@ class PatchInfoNCE(nn.Module):
         self.dictionary = dictionary
         self.similarity_filter = similarity_filter
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
         """Mean loss over the hidden patches.
 
         Args:
-            queries: (B, K, C) projected student tokens.
+            queries: (B, K, C) projected student tokens; those of visible patches are not read.
             keys: (B, K, C) projected teacher tokens.
             mask: (B, h, w) or (B, K) bool, True = hidden; at least one hidden patch in the batch.
+            rows: (B, R) numbers of the patches to look at, ``hidden_first`` of the mask; None finds them.
 
         Returns:
             Scalar loss, in nats.
@@ -65,30 +66,56 @@ class PatchInfoNCE(nn.Module):
                 f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)} and mask {tuple(mask.shape)} do not agree: "
                 "expected (B, K, C), (B, K, C) and (B, K) or (B, h, w) with h * w = K"
             )
+        rows = hidden_first(hidden) if rows is None else rows
         with torch.autocast(queries.device.type, enabled=False):
-            logits = self.logits(queries, keys)  # (B, K, K) or (B, K, B * K)
-            position = torch.arange(logits.shape[1], device=logits.device).expand_as(hidden)
-            if self.dictionary == "device":
-                position = position + torch.arange(len(hidden), device=logits.device)[:, None] * logits.shape[1]
-            per_patch = F.cross_entropy(logits.flatten(0, 1), position.flatten(), reduction="none").view_as(hidden)
-            return torch.where(hidden, per_patch, 0).sum() / hidden.sum()
+            logits = self.logits(queries, keys, rows)  # (B, R, K) or (B, R, B * K)
+            per_patch = F.cross_entropy(
+                logits.flatten(0, 1), self._positives(rows, keys).flatten(), reduction="none"
+            ).view_as(rows)
+            return torch.where(hidden.gather(1, rows), per_patch, 0).sum() / hidden.sum()
 
-    def logits(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Cosine similarities over temperature, (B, K, K), or (B, K, B * K) with the device's dictionary."""
-        queries, keys = unit_length(queries), unit_length(keys.detach())
-        if self.dictionary == "device":
-            keys = keys.flatten(0, 1)[None]  # (1, B * K, C)
-        logits = queries @ keys.transpose(1, 2) / self.temperature
-        if self.similarity_filter is not None:
-            logits = logits.masked_fill(self._too_similar(keys, len(queries)), -torch.inf)
+    def logits(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+        """Cosine similarities over temperature of some patches, (B, R) numbers, with all keys of their dictionary.
+
+        Returns:
+            (B, R, K), or (B, R, B * K) with the device's dictionary.
+        """
+        queries, keys = unit_length(_taken(queries, rows)) / self.temperature, unit_length(keys.detach())
+        own = _taken(keys, rows) if self.similarity_filter is not None else None
+        dictionary = keys if self.dictionary == "image" else keys.flatten(0, 1)  # (B, K, C) or (B * K, C)
+        logits = queries @ dictionary.mT
+        if own is not None:
+            too_similar = own @ dictionary.mT > self.similarity_filter
+            too_similar.scatter_(2, self._positives(rows, keys)[..., None], False)  # the positive stays
+            logits = logits.masked_fill(too_similar, -torch.inf)
         return logits
 
-    def _too_similar(self, keys: Tensor, batch: int) -> Tensor:
-        """(B, K, K) or (B, K, B * K) bool: negatives that the filter drops; never the positive itself."""
-        assert self.similarity_filter is not None
-        similarity = keys @ keys.transpose(1, 2)
-        similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)  # the positive stays
-        return (similarity > self.similarity_filter).view(batch, -1, similarity.shape[-1])
+    def _positives(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """(B, R) numbers of the patches' own keys in their dictionary."""
+        if self.dictionary == "image":
+            return rows
+        return rows + torch.arange(len(keys), device=rows.device)[:, None] * keys.shape[1]
+
+
+def hidden_first(mask: Tensor, most_hidden: int = 0) -> Tensor:
+    """Numbers of the hidden patches of each image in their order; where an image has fewer than another, visible ones.
+
+    Args:
+        mask: (B, K) or (B, h, w) bool, True = hidden.
+        most_hidden: largest number of hidden patches of an image, R; more are left out. 0 counts them, for which a GPU
+            must be waited for.
+
+    Returns:
+        (B, R) int64, R at least 1.
+    """
+    hidden = mask.flatten(1)
+    count = most_hidden or max(1, int(hidden.sum(1).max()))
+    return hidden.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def _taken(tokens: Tensor, rows: Tensor) -> Tensor:
+    """(B, K, C) tokens, (B, R) numbers -> (B, R, C)."""
+    return tokens.gather(1, rows[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def unit_length(tokens: Tensor) -> Tensor:

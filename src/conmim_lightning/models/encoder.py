@@ -1,5 +1,6 @@
 """A timm vision Transformer with a mask token (ConMIM, arXiv 2205.09616; masking as in BEiT, arXiv 2106.08254)."""
 
+from functools import partial
 from typing import cast
 
 import torch
@@ -7,6 +8,7 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from conmim_lightning.models.attention import choose_attention, ready_bias
 from conmim_lightning.models.initial import cut_normal_, init_backbone
@@ -27,13 +29,14 @@ class Encoder(nn.Module):
             this much a patch of distance, of the following heads by less, down to 0 for the last (as ALiBi does for
             text, arXiv 2108.12409). 0, as in the official code, starts without any notion of place, which short runs
             spend most of their steps to learn. Of no effect on a backbone that was started from weights.
+        checkpointing: in training with gradients, keep the inputs of the blocks alone and compute the rest again.
 
     Raises:
         ValueError: the backbone is of another family, has a classifier, lacks the final norm, drops patches or mixes
             rotations, or locality is negative or asked of a backbone without a shared table.
     """
 
-    def __init__(self, backbone: Backbone, *, locality: float = 0.0) -> None:
+    def __init__(self, backbone: Backbone, *, locality: float = 0.0, checkpointing: bool = False) -> None:
         super().__init__()
         if not isinstance(backbone, Beit | VisionTransformer | Eva):
             raise ValueError(f"backbone must be a timm Beit, VisionTransformer or Eva, got {type(backbone).__name__}")
@@ -50,6 +53,7 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"locality must be >= 0, and 0 without a shared table of relative positions; got {locality}"
             )
+        self.checkpointing = checkpointing
         self.embed_dim = backbone.embed_dim
         self.num_prefix_tokens = backbone.num_prefix_tokens
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dim))
@@ -119,18 +123,23 @@ class Encoder(nn.Module):
             self.choose_attention(tokens.device)
             bias = ready_bias(backbone.rel_pos_bias()) if backbone.rel_pos_bias is not None else None
             for block in blocks:
-                tokens = block(tokens, shared_rel_pos_bias=bias)
+                tokens = self._through(block, tokens, shared_rel_pos_bias=bias)
             return tokens
         if isinstance(backbone, Eva):
             tokens, rope = backbone._pos_embed(patches)
             tokens = backbone.norm_pre(tokens)
             for block in blocks:
-                tokens = block(tokens, rope=rope)
+                tokens = self._through(block, tokens, rope=rope)
             return tokens
         tokens = backbone.norm_pre(backbone._pos_embed(patches))
         for block in blocks:
-            tokens = block(tokens)
+            tokens = self._through(block, tokens)
         return tokens
+
+    def _through(self, block: nn.Module, tokens: Tensor, **positions: Tensor | None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(partial(block, **positions), tokens, use_reentrant=False))
+        return block(tokens, **positions)
 
     @torch.no_grad()
     def _start_local(self, locality: float) -> None:

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or gradient is NaN or infinite."""
+    """A loss or gradient is NaN or infinite.
+
+    Args:
+        message: what is to be told.
+        step: number of the optimizer step that it is of; None where that is the current one.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 def told_losses(parts: Mapping[int, tuple[list[float], list[int]]]) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conmim_lightning.perturbation.draw import COLUMNS, JITTER, ORDERS
+from conmim_lightning.perturbation.draw import COLUMNS, JITTER
 
 _LUMA = (0.2989, 0.587, 0.114)
 _HUE = JITTER.index("hue")
@@ -42,7 +42,7 @@ def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
 
 def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
     """Brightness, contrast, saturation and hue in the order of each sample; (B, C, H, W) float to the same."""
-    orders = torch.tensor(ORDERS, device=image.device)[column["order"].view(-1).long()]  # (B, 4)
+    orders = _order(column["order"].view(-1).long())
     hue_slot = (orders == _HUE).int().argmax(1)
     for slot in (0, 1, 2):
         operation = torch.where(slot < hue_slot, orders[:, slot], _HUE)  # the hue's number stands for "nothing here"
@@ -53,6 +53,15 @@ def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
         operation = torch.where(slot > hue_slot, orders[:, slot], _HUE)
         image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
     return image
+
+
+def _order(number: Tensor) -> Tensor:
+    """Rows of ``draw.ORDERS``, computed: a table would have to be brought to the device; (B,) int64 -> (B, 4)."""
+    first, second, third = number // 6, number % 6 // 2, number % 2  # the second and third among those still free
+    second = second + (second >= first)
+    for taken in (torch.minimum(first, second), torch.maximum(first, second)):
+        third = third + (third >= taken)
+    return torch.stack([first, second, third, 6 - first - second - third], 1)
 
 
 def _mix_with_reference(image: Tensor, operation: Tensor, column: dict[str, Tensor]) -> Tensor:
@@ -92,7 +101,7 @@ def turn_hue(image: Tensor, turn: Tensor) -> Tensor:
     )
     hue = torch.remainder(sector / 6 + turn, 1.0) * 6  # 0 to 6
     # A channel is value minus chroma times a trapezoid of the hue, shifted by its place on the circle.
-    shift = torch.tensor([5.0, 3.0, 1.0], device=image.device).view(1, 3, 1, 1)
+    shift = torch.arange(5, 0, -2, device=image.device).view(1, 3, 1, 1)  # 5, 3, 1
     place = torch.remainder(shift + hue, 6.0)
     trapezoid = torch.minimum(place, 4 - place).clamp(0, 1)
     return (value - chroma * trapezoid + 1e-3).floor().clamp(0, 255)

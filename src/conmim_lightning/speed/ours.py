@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from conmim_lightning.losses.patch_info_nce import hidden_first
+
 DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Autocast's dtype by Lightning's name of the precision."""
 
@@ -35,16 +37,22 @@ class OurStep:
             task.compile_parts()
 
     def __call__(
-        self, views: Sequence[Tensor], mask: Tensor, momentum: float, mark: Callable[[str], None] = lambda part: None
+        self,
+        views: Sequence[Tensor],
+        mask: Tensor,
+        momentum: float,
+        mark: Callable[[str], None] = lambda part: None,
+        most_hidden: int = 0,
     ) -> Tensor:
         """Train on [student view, teacher view] and a mask; the loss, without waiting for it."""
         task, model = self.task, self.task.model
+        rows = hidden_first(mask, most_hidden)
         with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             keys = model.teach(views[1])
             mark("teacher")
-            queries = model.student(views[0], mask)
+            queries = model.student(views[0], mask, rows)
             mark("student forward")
-            loss = task.loss(queries, keys, mask)
+            loss = task.loss(queries, keys, mask, rows)
             mark("loss")
         self.scaler.scale(loss).backward()
         mark("backward")

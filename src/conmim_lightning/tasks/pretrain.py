@@ -1,24 +1,23 @@
 """ConMIM pre-training as a LightningModule."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from conmim_lightning.batches import PretrainBatch, PretrainViews
-from conmim_lightning.losses.patch_info_nce import Dictionary, PatchInfoNCE
+from conmim_lightning.losses.patch_info_nce import Dictionary, PatchInfoNCE, hidden_first
 from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.conmim import ConMIM
-from conmim_lightning.optim.non_finite import NonFiniteError, told_losses
 from conmim_lightning.optim.param_groups import decay_groups
 from conmim_lightning.optim.plan import Plan
 from conmim_lightning.optim.schedules import cosine
 from conmim_lightning.optim.wiring import Scaling
 from conmim_lightning.randomness import stream_seed
+from conmim_lightning.tasks.finite import Action, FiniteSteps
 from conmim_lightning.tasks.planned import planned
 from conmim_lightning.weights.mismatch import check_checkpoint
 
@@ -70,7 +69,7 @@ class PretrainTask(LightningModule):
         momentum_end: float = 1.0,
         lr_scaling: Scaling = "none",
         reference_batch: int = 2048,
-        on_non_finite: Literal["stop", "skip"] = "stop",
+        on_non_finite: Action = "stop",
         seed: int = 0,
         monitor_every: int = 50,
         compile: bool = False,
@@ -78,8 +77,6 @@ class PretrainTask(LightningModule):
         super().__init__()
         if not (0 <= momentum_start <= 1 and 0 <= momentum_end <= 1):
             raise ValueError(f"teacher momentum must lie in [0, 1], got {momentum_start} to {momentum_end}")
-        if on_non_finite not in ("stop", "skip"):
-            raise ValueError(f"on_non_finite must be 'stop' or 'skip', got {on_non_finite!r}")
         if monitor_every < 1:
             raise ValueError(f"monitor_every must be at least 1, got {monitor_every}")
         self.plan = Plan(
@@ -96,12 +93,11 @@ class PretrainTask(LightningModule):
         self.perturbation = perturbation
         self.momentum_start = momentum_start
         self.momentum_end = momentum_end
-        self.on_non_finite = on_non_finite
+        self.finite = FiniteSteps(on_non_finite)
+        self._bad = False  # whether the optimizer step at hand is left out
         self.seed = seed
         self.monitor_every = monitor_every
         self.compile_at_start = compile
-        self.skipped_steps = 0
-        self._since_step: list[tuple[Tensor, Tensor]] = []  # loss and sample indices since the last optimizer step
 
     def forward(self, images: Tensor) -> Tensor:
         """Teacher's patch tokens of whole normalised images: (B, C, H, W) -> (B, N, D)."""
@@ -131,7 +127,7 @@ class PretrainTask(LightningModule):
         if not isinstance(batch, PretrainBatch):
             return batch
         student_view, teacher_view = self.perturbation(batch.crop, batch.perturbation)
-        return PretrainViews(student_view, teacher_view, batch.mask, batch.index, batch.broken)
+        return PretrainViews(student_view, teacher_view, *batch[2:])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Drop path draws what follows from seed, batch and device alone, however the run was cut or watched."""
@@ -140,10 +136,11 @@ class PretrainTask(LightningModule):
 
     def training_step(self, batch: PretrainViews, batch_idx: int) -> Tensor:
         """One batch: queries of the masked view against keys of the whole view."""
-        queries = self.model.student(batch.student_view, batch.mask)
+        rows = hidden_first(batch.mask, batch.most_hidden)
+        queries = self.model.student(batch.student_view, batch.mask, rows)
         keys = self.model.teach(batch.teacher_view)
-        loss = self.loss(queries, keys, batch.mask)
-        self._since_step.append((loss.detach(), batch.index))
+        loss = self.loss(queries, keys, batch.mask, rows)
+        self.finite.add(loss.detach(), batch.index)
         self.log("train/loss", loss)
         if (self.global_step + 1) % self.monitor_every == 0:  # so that they stand in the row of the step they are of
             figures = alignment(queries, keys, batch.mask)
@@ -170,29 +167,36 @@ class PretrainTask(LightningModule):
             )
         norm = nn.utils.clip_grad_norm_(self.model.student.parameters(), limit)
         self.log("optim/grad_norm", norm)
-        if not torch.isfinite(norm):
-            self._handle_non_finite(norm)
+        self._bad = self.finite.judge(self, optimizer, norm)
+        if self._bad and not scaled:
+            self.zero_grad(set_to_none=True)  # the optimizer leaves parameters without gradient alone
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Optimizer first, then the teacher: once an optimizer step, so also under gradient accumulation."""
-        step, skipped = self.global_step, self.skipped_steps
+        step = self.global_step
+        self._bad = False
         super().optimizer_step(*args, **kwargs)
-        self._since_step.clear()
         momentum = self.teacher_momentum(step)
-        if self.skipped_steps == skipped:
+        if not self._bad:
             self.model.teacher.update(self.model.student, momentum)
-        self.log("optim/teacher_momentum", momentum)
-        if self.skipped_steps:
-            self.log("optim/skipped_steps", float(self.skipped_steps))
-        self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        figures = {"optim/teacher_momentum": momentum, "optim/lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        if self.finite.skipped:
+            figures["optim/skipped_steps"] = float(self.finite.skipped)
+        # made on the device: a number that comes from the host would be waited for
+        self.log_dict({name: torch.full((), value, device=self.device) for name, value in figures.items()})
+
+    def on_train_end(self) -> None:
+        """Look at the last step, which nothing follows."""
+        self.finite.settle(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the count of skipped steps."""
-        checkpoint["skipped_steps"] = self.skipped_steps
+        """Keep the count of skipped steps; nothing is kept of a run that is to stop."""
+        self.finite.settle(self)
+        checkpoint["skipped_steps"] = self.finite.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture before anything is loaded."""
-        self.skipped_steps = checkpoint.get("skipped_steps", 0)
+        self.finite.skipped = checkpoint.get("skipped_steps", 0)
         check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> Any:
@@ -215,26 +219,3 @@ class PretrainTask(LightningModule):
         for what, given, needed in (("crop", crop, encoder.input_shape), ("mask", mask, encoder.grid_size)):
             if tuple(given) != tuple(needed):
                 raise ValueError(f"the data's {what} is of shape {tuple(given)}, the backbone takes {tuple(needed)}")
-
-    def _losses_of_all_devices(self, losses: Tensor) -> str:
-        """Losses and samples since the last optimizer step."""
-        indices = torch.cat([index for _, index in self._since_step])
-        parts = {self.global_rank: (losses.tolist(), indices.tolist())}
-        if self.trainer.world_size > 1:  # all devices are here, as their gradients have been summed
-            gathered: Any = self.all_gather((losses, indices))
-            parts = dict(enumerate(zip(gathered[0].tolist(), gathered[1].tolist(), strict=True)))
-        return told_losses(parts)
-
-    def _handle_non_finite(self, norm: Tensor) -> None:
-        """Stop, or leave this optimizer step out. Gradients are summed over devices, so all devices do the same."""
-        losses = torch.stack([loss for loss, _ in self._since_step])
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        overflow = scaler is not None and bool(torch.isfinite(losses).all())  # fp16: the scaler will lower its scale
-        where = f"gradient norm {norm.item()} at step {self.global_step} in epoch {self.current_epoch}"
-        if self.on_non_finite == "stop" and not overflow:
-            raise NonFiniteError(f"{where}; {self._losses_of_all_devices(losses)}")
-        self.skipped_steps += 1
-        if not overflow:
-            rank_zero_warn(f"{where}; {self._losses_of_all_devices(losses)}; this step is left out", stacklevel=1)
-        if scaler is None:
-            self.zero_grad(set_to_none=True)  # the optimizer leaves parameters without gradient alone

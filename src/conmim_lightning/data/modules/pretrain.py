@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.data.checks import at_least
@@ -147,7 +147,7 @@ class UncuratedDataModule(ResumableDataModule):
         if source is not None:
             whole = RandomResizedCrop(self.crop.size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
             dataset = self._pretrain_set(source, whole)
-        return default_collate([dataset[SampleKey(0, index)] for index in range(min(count, len(dataset)))])
+        return dataset.collate([dataset[SampleKey(0, index)] for index in range(min(count, len(dataset)))])
 
     def _find_probes(self) -> None:
         if self.labelled_root:
