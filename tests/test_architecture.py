@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "conmim_lightning"
-DOORS = ("train", "benchmark", "inspect", "export", "evaluate", "visualize", "sweep_table")
+DOORS = ("train", "benchmark", "inspect", "export", "evaluate", "visualize", "sweep_table", "timed", "plan")
 EVERYWHERE = {"__future__", "numpy", "PIL", "tqdm"}
 
 ALLOWED = {
@@ -22,6 +22,8 @@ ALLOWED = {
         "randomness",
         "allocator",
         "speed",
+        "timed",
+        "batches",
         "callbacks",
         "hydra",
         "omegaconf",
@@ -32,7 +34,7 @@ ALLOWED = {
     "resolvers": {"omegaconf", "torch"},
     "messages": {"hydra"},
     "allocator": set(),
-    "speed": {"losses", "torch", "timm"},
+    "speed": {"batches", "losses", "matplotlib", "torch", "timm"},
     "record": set(),
     "callbacks": {"metrics", "batches", "optim", "lightning", "torch", "torchmetrics", "matplotlib", "yaml"},
     "tasks": {

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from conmim_lightning.benchmark import Runner
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.speed.ours import PARTS
+from conmim_lightning.timed import data_alone, end_to_end, made_runner
 
 
 @pytest.fixture
@@ -21,16 +21,21 @@ def plain(tiny, tmp_path):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("way", ["plain", "eager"])
-def test_the_step_is_timed_and_trains(plain, way, precision):
-    runner = Runner(plain, way, precision)
-    before = [parameter.clone() for parameter in runner.step.model.parameters()] if way == "plain" else None
+def test_the_step_is_timed_and_trains(plain, way, precision, tmp_path):
+    runner = made_runner(plain, way, precision, 8)
+    before = [parameter.clone() for parameter in runner.model.parameters()]
     found = runner.steps(3)
     assert len(found["step"]) == len(found["perturbation"]) == 3
     assert min(found["step"]) > 0
-    assert 2**26 < runner.peak() < 2**36  # torch alone takes more than 64 MiB
-    if before:
-        assert any(not torch.equal(a, b) for a, b in zip(before, runner.step.model.parameters(), strict=True))
-    else:
+    assert any(not torch.equal(a, b) for a, b in zip(before, runner.model.parameters(), strict=True))
+    held = runner.held()
+    assert held["weights"] > held["gradients"] > 0
+    assert 2 * held["gradients"] <= held["optimizer"] < 2.01 * held["gradients"]
+    assert 0 < runner.peak() < 2**32
+    saved = runner.saved(str(tmp_path))
+    assert 0 < saved["bytes"] - held["weights"] - held["optimizer"] < 2**18, "names and such"
+    assert not list(tmp_path.iterdir())
+    if way == "eager":
         assert list(runner.parts(2)) == list(PARTS)
 
 
@@ -39,28 +44,65 @@ def test_both_ways_train_the_same(plain):
     plain["task"]["optimizer"] = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "weight_decay": 0.05}
     models = []
     for way in ("plain", "eager"):
-        runner = Runner(plain, way, "32-true")
+        runner = made_runner(plain, way, "32-true", 8)
         runner.steps(3)
-        models.append(runner.step.model if way == "plain" else runner.step.task.model)
+        models.append(runner.model)
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_alone_and_end_to_end(plain, workers):
+    plain["data"]["num_workers"] = workers
+    plain["benchmark"] |= {"steps": 3, "warmup": 1, "batch_size": 4, "precisions": ["32-true"]}
+    alone, whole = data_alone(plain), end_to_end(plain)
+    for found in (alone, whole):
+        assert len(found["rates"]) == 3
+        assert min(found["rates"]) > 0
+        assert found["num_workers"] == workers
+    assert all(0 <= share <= 1 for share in whole["waits"])
+    assert not whole["compiled"]
+
+
 @pytest.mark.slow
 def test_the_command(tiny, tmp_path):
-    """All ways in processes of their own; a second run is told as a ratio to the first."""
+    """All stages; a second run is told as a ratio to the first, a third beside another configuration."""
     command = [sys.executable, "-m", "conmim_lightning.benchmark", "experiment=quickstart", *tiny]
-    command += ["benchmark.steps=2", "benchmark.warmup=1", "benchmark.precisions=[32-true]"]
-    for run in ("first", "second"):
-        own = [f"paths.run_dir={tmp_path}/{run}"]
-        own += [f"benchmark.against={tmp_path}/first/benchmark.json"] if run == "second" else []
+    command += ["benchmark.steps=2", "benchmark.warmup=1", "benchmark.precisions=[32-true]", "benchmark.memory=0.01"]
+    runs = {
+        "first": ["benchmark.stages=[step,data,run,sizes]"],
+        "second": [f"benchmark.against={tmp_path}/first/benchmark.json"],
+        "third": ["benchmark.against='task.model.projected=needed data.batch_size=4'"],
+    }
+    printed = {}
+    for run, changes in runs.items():
+        own = [*changes, f"paths.run_dir={tmp_path}/{run}"]
         done = subprocess.run([*command, *own], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
-    assert "times the images a second" in done.stdout
-    found = json.loads((tmp_path / "second" / "benchmark.json").read_text())
+        printed[run] = done.stdout
+        assert (tmp_path / run / "benchmark.png").stat().st_size > 10_000
+    found = json.loads((tmp_path / "first" / "benchmark.json").read_text())
     assert set(found["ways"]) == {"plain 32-true", "eager 32-true"}
     assert found["ceilings"]["32-true"] > 1e9
     assert len(found["ways"]["eager 32-true"]["step"]) == 2
+    assert {"data", "run", "sizes"} <= set(found)
+    assert "waiting for data" in printed["first"]
+    assert "by batch size" in printed["first"]
+    assert "times the images a second" in printed["second"]
+    assert "against task.model.projected=needed data.batch_size=4" in printed["third"]
+    other = json.loads((tmp_path / "third" / "benchmark.json").read_text())["other"]
+    assert list(other["ways"]) == ["eager 32-true"], "the official step needs no repetition"
+
+
+def test_made_photographs_stand_in_for_a_folder_that_is_not_named(tmp_path):
+    register_resolvers()
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        own = [f"paths.run_dir={tmp_path}", f"paths.data_dir={tmp_path}", "data.num_workers=0", "backbone=vit_tiny"]
+        cfg = compose("benchmark", [*own, "benchmark.photos.prepare.count=16", "benchmark.warmup=0"])
+        plain = check(cfg)
+    plain["benchmark"] |= {"steps": 2, "batch_size": 4}
+    assert len(data_alone(plain)["rates"]) == 2
+    assert len(list((tmp_path / "photos").rglob("*.jpg"))) == 16
 
 
 @pytest.mark.slow
@@ -69,7 +111,8 @@ def test_the_command(tiny, tmp_path):
     [
         ("+task.temprature=1", "temprature"),
         ("benchmark.precisions=[64-true]", "64-true"),
-        ("benchmark.ways=[fast]", "fast"),
+        ("benchmark.stages=[all]", "step, data, run, sizes"),
+        ("benchmark.against='task.temprature=1'", "temprature"),
         ("benchmark.against=nowhere.json", "nowhere.json"),
     ],
 )

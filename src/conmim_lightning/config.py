@@ -30,6 +30,7 @@ _KNOWN = (
     "logger",
     "paths",
     "benchmark",
+    "plan",
     "inspect",
     "checkpoint",
     "output",
@@ -57,7 +58,19 @@ _PLAIN_GROUPS = {
         "shape",
     ),
     "paths": ("root_dir", "data_dir", "run_dir"),
-    "benchmark": ("batch_size", "warmup", "steps", "precisions", "ways", "against", "images"),
+    "plan": ("images", "devices", "memory", "warmup", "steps"),
+    "benchmark": (
+        "stages",
+        "batch_size",
+        "warmup",
+        "steps",
+        "precisions",
+        "ways",
+        "memory",
+        "against",
+        "photos",
+        "images",
+    ),
 }
 """Keys of the groups that name no target and so have no signature to be checked against."""
 
@@ -73,6 +86,11 @@ _RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("schedule", "clip_norm"): (lambda value: value is None or _is_number(value, 1e-12), "above 0, or null"),
     ("benchmark", "batch_size"): (lambda value: _is_number(value, 2, whole=True), "a whole number of at least 2"),
     ("benchmark", "steps"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
+    ("plan", "images"): (lambda value: value is None or _is_number(value, 1, whole=True), "at least 1, or null"),
+    ("plan", "steps"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
+    ("plan", "warmup"): (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
+    ("plan", "memory"): (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null"),
+    ("benchmark", "memory"): (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null"),
     ("benchmark", "warmup"): (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
 }
 

@@ -147,8 +147,7 @@ def test_operations_are_those_counted_by_hand():
 
 
 def test_peak_of_memory_is_seen():
-    forget_peak(CPU)
-    before = peak_bytes(CPU)
+    before = forget_peak(CPU)
     filled = torch.ones(2**26)  # 256 MiB
     assert peak_bytes(CPU) - before > 2**27
     del filled

@@ -81,11 +81,10 @@ class PatchInfoNCE(nn.Module):
             (B, R, K), or (B, R, B * K) with the device's dictionary.
         """
         queries, keys = unit_length(_taken(queries, rows)) / self.temperature, unit_length(keys.detach())
-        own = _taken(keys, rows) if self.similarity_filter is not None else None
         dictionary = keys if self.dictionary == "image" else keys.flatten(0, 1)  # (B, K, C) or (B * K, C)
         logits = queries @ dictionary.mT
-        if own is not None:
-            too_similar = own @ dictionary.mT > self.similarity_filter
+        if self.similarity_filter is not None:
+            too_similar = _taken(keys, rows) @ dictionary.mT > self.similarity_filter
             too_similar.scatter_(2, self._positives(rows, keys)[..., None], False)  # the positive stays
             logits = logits.masked_fill(too_similar, -torch.inf)
         return logits

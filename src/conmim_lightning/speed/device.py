@@ -1,6 +1,8 @@
 """What a device can do, measured: products of matrices, and memory that was in use."""
 
 import ctypes
+import os
+import platform
 import resource
 import statistics
 import sys
@@ -15,6 +17,34 @@ def wait(device: torch.device) -> None:
     """Return when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def told_device(device: torch.device) -> str:
+    """Its name; of a CPU also the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    """What Linux calls the processor; elsewhere its family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return f"{platform.machine()} CPU"
+
+
+def memory_limit(device: torch.device) -> int:
+    """Bytes that one process may take: nine tenths of the GPU's, or of what is free on a machine without one."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory * 9 // 10
+    if sys.platform.startswith("linux"):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return free * 9 // 10
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -41,8 +71,8 @@ def product_rate(device: torch.device, dtype: torch.dtype, *, size: int | None =
     return 2 * size**3 / statistics.median(found)
 
 
-def forget_peak(device: torch.device) -> None:
-    """Begin to measure the peak of memory anew; on Linux and GPUs."""
+def forget_peak(device: torch.device) -> int:
+    """Begin to measure the peak of memory anew, on Linux and GPUs; the bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform.startswith("linux"):
@@ -50,6 +80,7 @@ def forget_peak(device: torch.device) -> None:
         if trim is not None:
             trim(0)
         Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes(device)
 
 
 def peak_bytes(device: torch.device) -> int:

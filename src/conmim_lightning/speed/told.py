@@ -1,7 +1,16 @@
 """What a benchmark of the step found, as text."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, middle, third
 
 
 def images_per_second(way: dict[str, Any], batch_size: int, *, perturbed: bool = False) -> float:
@@ -11,7 +20,7 @@ def images_per_second(way: dict[str, Any], batch_size: int, *, perturbed: bool =
 
 
 def told(found: dict[str, Any]) -> str:
-    """A table of all ways, then the parts of ours.
+    """A table of all that was measured.
 
     Args:
         found: as ``benchmark.measure`` returns it.
@@ -20,31 +29,74 @@ def told(found: dict[str, Any]) -> str:
     lines = [
         f"{found['device']}, torch {found['torch']}, batch {batch}, {operations / 1e9:.1f} GFLOP an image",
         *(f"{name}: products at {rate / 1e9:.0f} GFLOP/s" for name, rate in found["ceilings"].items()),
-        f"{'':22}{'images/s':>10}{'quartiles':>16}{'x plain':>9}{'of ceiling':>12}{'perturbed':>11}{'peak GiB':>10}",
     ]
-    for name, way in found["ways"].items():
-        rate, precision = images_per_second(way, batch), name.split()[1]
-        first, _, third = statistics.quantiles(way["step"], n=4) if len(way["step"]) > 1 else way["step"] * 3
-        reference = found["ways"].get(f"plain {precision}")
-        ratio = f"{rate / images_per_second(reference, batch):.2f}" if reference else ""
+    if found.get("ways"):
         lines.append(
-            f"{name:22}{rate:>10.2f}{f'{batch / third:.2f} - {batch / first:.2f}':>16}{ratio:>9}"
-            f"{100 * rate * operations / found['ceilings'][precision]:>10.0f} %"
-            f"{images_per_second(way, batch, perturbed=True):>11.2f}{way['peak_bytes'] / 2**30:>10.2f}"
+            f"{'':22}{'images/s':>10}{'quartiles':>18}{'x plain':>9}{'of ceiling':>12}{'perturbed':>11}{'peak GiB':>10}"
         )
-    for name, way in found["ways"].items():
-        if "parts" in way:
-            parts = {"perturbation": statistics.median(way["perturbation"]), **way["parts"]}
-            lines.append(f"{name}, ms: " + ", ".join(f"{part} {1000 * value:.0f}" for part, value in parts.items()))
+        lines += [_told_way(found, name) for name in found["ways"]]
+        lines += [_told_parts(name, way) for name, way in found["ways"].items() if "parts" in way]
+    lines += _told_flow(found)
+    for precision, tried in found.get("sizes", {}).items():
+        lines += [f"{precision}, by batch size:", *(_told_size(one, operations, found, precision) for one in tried)]
     return "\n".join(lines)
 
 
-def against(found: dict[str, Any], earlier: dict[str, Any]) -> str:
-    """Rates of the ways that both have, as ratios to an earlier run."""
-    lines = [f"against {earlier['device']}, torch {earlier['torch']}, batch {earlier['batch_size']}:"]
+def _told_way(found: dict[str, Any], name: str) -> str:
+    batch, way, precision = found["batch_size"], found["ways"][name], name.split()[1]
+    first, middle, third = (batch / value for value in quartiles(way["step"]))
+    reference = found["ways"].get(f"plain {precision}")
+    ratio = f"{middle / images_per_second(reference, batch):.2f}" if reference else ""
+    return (
+        f"{name:22}{middle:>10.2f}{f'{third:.2f} - {first:.2f}':>18}{ratio:>9}"
+        f"{100 * middle * found['operations'] / found['ceilings'][precision]:>10.0f} %"
+        f"{images_per_second(way, batch, perturbed=True):>11.2f}{way['peak_bytes'] / 2**30:>10.2f}"
+    )
+
+
+def _told_parts(name: str, way: dict[str, Any]) -> str:
+    parts = {"perturbation": statistics.median(way["perturbation"]), **way["parts"]}
+    return f"{name}, ms: " + ", ".join(f"{part} {1000 * value:.0f}" for part, value in parts.items())
+
+
+def _told_flow(found: dict[str, Any]) -> list[str]:
+    """The loader alone and everything together, where they were measured."""
+    lines = []
+    for key, title in (("data", "data alone"), ("run", "end to end")):
+        if key in found:
+            flow = found[key]
+            third, middle, first = quartiles(flow["rates"])
+            told = f"{title + ' ' + flow['precision']:22}{middle:>10.2f}{f'{third:.2f} - {first:.2f}':>18}"
+            if "waits" in flow:
+                told += f"   waiting for data {100 * statistics.median(flow['waits']):.0f} % of the time"
+            lines.append(f"{told}   ({flow['num_workers']} loader processes)")
+    if "run" in found and found.get("ways"):
+        name = f"{'compiled' if found['run']['compiled'] else 'eager'} {found['run']['precision']}"
+        if name in found["ways"]:
+            alone = images_per_second(found["ways"][name], found["batch_size"], perturbed=True)
+            share = statistics.median(found["run"]["rates"]) / alone
+            lines.append(f"end to end at {100 * share:.0f} % of the rate of {name} on made batches, perturbed")
+    return lines
+
+
+def _told_size(one: dict[str, Any], operations: float, found: dict[str, Any], precision: str) -> str:
+    if one["step"] is None:
+        return f"{one['batch_size']:>22}    out of memory"
+    rate = one["batch_size"] / statistics.median(one["step"])
+    share = 100 * rate * operations / found["ceilings"][precision]
+    return (
+        f"{one['batch_size']:>22}{rate:>10.2f} images/s{share:>6.0f} % of ceiling{one['peak_bytes'] / 2**30:>8.2f} GiB"
+    )
+
+
+def against(found: dict[str, Any], other: dict[str, Any]) -> str:
+    """Rates and memory of the ways that both have, as ratios to another's."""
+    told = other.get("told") or f"{other['device']}, torch {other['torch']}"
+    lines = [f"against {told}, batch {other['batch_size']}:"]
     for name in found["ways"]:
-        if name in earlier["ways"]:
+        if name in other["ways"]:
             now = images_per_second(found["ways"][name], found["batch_size"])
-            then = images_per_second(earlier["ways"][name], earlier["batch_size"])
-            lines.append(f"{name:22}{now / then:>6.2f} times the images a second")
+            then = images_per_second(other["ways"][name], other["batch_size"])
+            memory = found["ways"][name]["peak_bytes"] / other["ways"][name]["peak_bytes"]
+            lines.append(f"{name:22}{now / then:>6.2f} times the images a second, {memory:.2f} times the memory")
     return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""What a run will take, before it is begun: ``python -m conmim_lightning.plan experiment=vit_b_pretrain``.
+
+Counts parameters, operations and bytes, takes a few steps on made batches, and tells hours, disk and the largest batch.
+With ``data.root=/my/images`` it counts the images there. Nothing is trained and nothing is kept but ``plan.json``.
+"""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from conmim_lightning.config import CONF_DIR, check
+from conmim_lightning.messages import quiet_libraries, told_plainly
+from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.timed import made_batch, made_runner, made_task
+
+IMAGENET = 1_281_167
+"""Images of ImageNet-1K's training set."""
+
+_SMALL = {"cpu": 8, "cuda": 32}  # images of the batch that memory is measured with, and half of it
+
+
+def forecast(plain: dict[str, Any]) -> dict[str, Any]:
+    """Count and measure what the configuration would take.
+
+    Returns:
+        device, precision, batch_size, images, epochs, accumulate, devices; parameters by part; operations an image, by
+        part from the shapes and as torch counts them; memory in bytes by part and "image", what each one more takes;
+        largest_batch; timed (batch_size, seconds of each step, ceiling in operations a second); checkpoint (bytes,
+        seconds to write, how many are kept).
+    """
+    import torch
+
+    from conmim_lightning.speed.device import product_rate, told_device
+    from conmim_lightning.speed.ours import DTYPES
+
+    device = torch.device("cuda" if torch.cuda.is_available() and plain["trainer"]["accelerator"] != "cpu" else "cpu")
+    precision = plain["trainer"]["precision"]
+    if precision not in DTYPES:
+        raise ValueError(f"plan knows trainer.precision of {', '.join(DTYPES)}, got {precision!r}")
+    found: dict[str, Any] = {
+        "device": told_device(device),
+        "precision": precision,
+        "batch_size": plain["data"]["batch_size"],
+        "images": _count_images(plain),
+        "epochs": plain["schedule"]["epochs"],
+        "accumulate": plain["schedule"]["accumulate"],
+        "devices": list(plain["plan"]["devices"]),
+    }
+    found |= _counted(plain)
+    found |= _timed(plain, precision, device)
+    found["timed"]["ceiling"] = product_rate(device, DTYPES[precision] or torch.float32)
+    return found
+
+
+def _counted(plain: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and operations."""
+    from conmim_lightning.speed.operations import counted_operations, counted_parameters, operations_by_shape
+
+    task, batch = made_task(plain), made_batch(plain, 2)
+    counted = sum(counted_operations(partial(made_task, plain), batch).values()) / len(batch.crop)
+    operations = operations_by_shape(task, batch.most_hidden) | {"counted": counted}
+    return {"parameters": counted_parameters(task.model.student), "operations": operations}
+
+
+def _timed(plain: dict[str, Any], precision: str, device: Any) -> dict[str, Any]:
+    """Memory, largest batch, seconds of steps, and the checkpoint."""
+    from conmim_lightning.speed.device import memory_limit
+    from conmim_lightning.speed.sizes import largest_batch
+
+    wanted, batch_size = plain["plan"]["memory"], plain["data"]["batch_size"]
+    limit = memory_limit(device) if wanted is None else int(wanted * 2**30)
+    size = max(4, min(_SMALL[device.type], batch_size))
+    half, whole = _measured(plain, precision, size // 2), _measured(plain, precision, size)
+    largest = largest_batch((size // 2, half["peak"]), (size, whole["peak"]), limit)
+    image = (whole["peak"] - half["peak"]) / (size - size // 2)
+    memory = whole["held"] | {"image": image, "batch_size": size, "peak": whole["peak"], "limit": limit}
+    fitting = min(batch_size, largest)
+    if device.type == "cuda" and fitting > size:  # a CPU is as fast with few images as with many
+        size, whole = fitting, _measured(plain, precision, fitting)
+    return {
+        "memory": memory,
+        "largest_batch": largest,
+        "timed": {"batch_size": size, "seconds": whole["seconds"]},
+        "checkpoint": whole["saved"] | {"kept": kept_checkpoints(plain)},
+    }
+
+
+def _measured(plain: dict[str, Any], precision: str, size: int) -> dict[str, Any]:
+    """Steps of a batch in a process of its own."""
+    from conmim_lightning.speed.remote import Remote
+
+    way = "compiled" if plain["task"]["compile"] else "eager"
+    runner = Remote(f"batch {size}", made_runner, plain, way, precision, size)
+    runner.ask("steps", plain["plan"]["warmup"])
+    steps = runner.ask("steps", plain["plan"]["steps"])
+    found = {
+        "seconds": [sum(parts) for parts in zip(*steps.values(), strict=True)],
+        "peak": runner.ask("peak"),
+        "held": runner.ask("held"),
+        "saved": runner.ask("saved", plain["paths"]["run_dir"]),
+    }
+    runner.end()
+    return found
+
+
+def _count_images(plain: dict[str, Any]) -> int:
+    """As the configuration says, or of the folder that it names, or ImageNet's."""
+    from hydra.utils import instantiate
+
+    if plain["plan"]["images"] is not None:
+        return plain["plan"]["images"]
+    if plain["data"]["root"] == ".":
+        return IMAGENET
+    data = instantiate(plain["data"])
+    data.prepare_data()
+    data.setup("fit")
+    return len(data.source)
+
+
+def kept_checkpoints(plain: dict[str, Any]) -> int:
+    """How many lie on the disk at once, the one that is being written included."""
+    given = plain["callbacks"].get("checkpoint") or {}
+    best, every = given.get("save_top_k", 1), given.get("every_n_epochs") or 1
+    return 1 + (best if best >= 0 else max(1, int(plain["schedule"]["epochs"] // every)))
+
+
+@hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="plan")
+def main(cfg: DictConfig) -> None:
+    """Tell on one screen what the run would take."""
+    plain = check(cfg)
+    quiet_libraries()
+    if "momentum_start" not in plain["task"]:
+        raise ValueError(f"plan is for pre-training, got task {plain['task']['_target_'].rsplit('.', 1)[-1]}")
+    os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
+    found = forecast(plain)
+
+    from conmim_lightning.speed.forecast import told
+
+    print(told(found))
+    path = Path(plain["paths"]["run_dir"], "plan.json")
+    path.write_text(json.dumps(found, indent=1))
+    print(os.path.relpath(path))
+
+
+if __name__ == "__main__":
+    register_resolvers()
+    with told_plainly():
+        main()
