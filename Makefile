@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the environment in .venv
 
@@ -33,15 +33,22 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src $(PYTHON))
-gpu:  ## GPU tests, then the step in bf16, eager and compiled, beside the official one in fp16; uses .venv or PYTHON
+gpu gpu-test gpu-figures: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src $(PYTHON))
+gpu: gpu-test gpu-figures  ## GPU tests, then the figures of the step; uses .venv or PYTHON
+
+gpu-test:  ## the tests that need a GPU
 	$(PY) -m pytest -m gpu
-	$(PY) -m conmim_lightning.benchmark experiment=vit_b_pretrain benchmark.batch_size=128 \
-		benchmark.precisions=[bf16-mixed] benchmark.ways=[plain,eager,compiled]
-	$(PY) -m conmim_lightning.benchmark experiment=vit_b_pretrain benchmark.batch_size=128 \
-		benchmark.precisions=[16-mixed] benchmark.ways=[plain]
+
+GPU = -m conmim_lightning.benchmark benchmark.precisions=[bf16-mixed] benchmark.warmup=5
+gpu-figures:  ## ViT-B, L and S on a GPU beside the official step; data, end to end and batch sizes of ViT-B
+	$(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b \
+		'benchmark.ways=[plain,plain 16-mixed,eager,compiled]' benchmark.stages=[step,data,run,sizes]
+	$(PY) $(GPU) experiment=vit_l_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_l \
+		'benchmark.ways=[plain 16-mixed,eager,compiled]'
+	$(PY) $(GPU) experiment=vit_s_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_s \
+		'benchmark.ways=[plain 16-mixed,eager,compiled]'
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format gpu clean
+.PHONY: help setup demo test check format gpu gpu-test gpu-figures clean

@@ -6,9 +6,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from conmim_lightning.benchmark import pairs
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.speed.ours import PARTS
+from conmim_lightning.speed.told import against, told
 from conmim_lightning.timed import data_alone, end_to_end, made_runner
 
 
@@ -103,6 +105,40 @@ def test_made_photographs_stand_in_for_a_folder_that_is_not_named(tmp_path):
     plain["benchmark"] |= {"steps": 2, "batch_size": 4}
     assert len(data_alone(plain)["rates"]) == 2
     assert len(list((tmp_path / "photos").rglob("*.jpg"))) == 16
+
+
+def test_a_way_may_name_its_precision():
+    wanted = {"precisions": ["32-true", "bf16-mixed"], "ways": ["plain 16-mixed", "eager"]}
+    assert pairs(wanted) == [("plain", "16-mixed"), ("eager", "32-true"), ("eager", "bf16-mixed")]
+    for ways in (["fast"], ["plain 8-bit"]):
+        with pytest.raises(ValueError, match="plain, eager, compiled and of 32-true"):
+            pairs(wanted | {"ways": ways})
+
+
+def test_what_is_told():
+    way = {"step": [0.1, 0.2, 0.3], "perturbation": [0.05] * 3, "peak_bytes": 2**30}
+    found = {
+        "device": "a device", "torch": "2", "batch_size": 8, "operations": 10**9,
+        "ceilings": {"bf16-mixed": 10**11, "16-mixed": 10**11},
+        "ways": {"plain 16-mixed": way | {"step": [0.4] * 3}, "eager bf16-mixed": way},
+        "data": {"rates": [90.0, 100.0, 110.0], "num_workers": 2, "precision": ""},
+        "run": {
+            "rates": [16.0] * 3, "waits": [0.25] * 3, "num_workers": 2, "precision": "bf16-mixed", "compiled": False
+        },
+        "sizes": {"bf16-mixed": [{"batch_size": 8} | way, {"batch_size": 16, "step": None, "peak_bytes": None}]},
+    }  # fmt: skip
+    lines = told(found).splitlines()
+    assert any(
+        line.split() == ["eager", "bf16-mixed", "40.00", "32.00", "-", "53.33", "40", "%", "32.00", "1.00"]
+        for line in lines
+    )
+    assert "eager bf16-mixed is 2.00 times plain 16-mixed" in lines
+    assert any("data alone" in line and "100.00" in line for line in lines)
+    assert any("waiting for data 25 % of the time" in line for line in lines)
+    assert "end to end at 50 % of the rate of eager bf16-mixed on made batches, perturbed" in lines
+    assert lines[-1].split() == ["16", "out", "of", "memory"]
+    faster = found | {"ways": {"eager bf16-mixed": way | {"step": [0.1] * 3}}}
+    assert "2.00 times the images a second, 1.00 times the memory" in against(faster, found)
 
 
 @pytest.mark.slow

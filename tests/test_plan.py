@@ -139,7 +139,7 @@ def test_the_command(tiny, composed, tmp_path):
         (["plan.stesp=1"], "stesp"),
         (["plan.images=0"], "images"),
         (["trainer.precision=64-true"], "64-true"),
-        (["experiment=vit_b_finetune_from_scratch", "data.root=."], "pre-training"),
+        (["experiment=quickstart_finetune_from_scratch"], "pre-training"),
     ],
 )
 def test_mistakes_end_with_a_sentence(tmp_path, overrides, told):

@@ -364,3 +364,17 @@ def test_two_processes_train_one_model(tmp_path, tiny):
     assert len(runs) == 1, "both processes write to one folder"
     assert (runs[0] / "report.png").is_file()
     assert torch.load(runs[0] / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["train", "benchmark", "plan", "evaluate", "export", "inspect", "visualize"])
+def test_help_does_not_wait_for_heavy_imports(door):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"conmim_lightning.{door}", "--help"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Override anything" in done.stdout or "conmim" in done.stdout
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "hydra" in loaded
+    assert not loaded & {"torch", "lightning", "timm", "torchvision", "torchmetrics", "matplotlib", "wandb"}

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.timed import data_alone, end_to_end, made_batch, made_runner, made_task
+from conmim_lightning.timed import data_alone, end_to_end, made_batch, made_runner, made_task, ours
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 STAGES = ("step", "data", "run", "sizes")
@@ -56,7 +56,8 @@ def measure(plain: dict[str, Any], other: dict[str, Any] | None = None) -> dict[
         "operations": sum(counted_operations(partial(made_task, plain), made_batch(plain, 2)).values()) / 2,
         "ways": {},
     }
-    dtypes = {precision: DTYPES[precision] or torch.float32 for precision in wanted["precisions"]}
+    precisions = {precision for _, precision in pairs(wanted)}
+    dtypes = {precision: DTYPES[precision] or torch.float32 for precision in PRECISIONS if precision in precisions}
     rates = {precision: [product_rate(device, dtype)] for precision, dtype in dtypes.items()}
     if "step" in wanted["stages"]:
         _measure_ways(found, plain, other, device)
@@ -90,6 +91,25 @@ def _measure_ways(found: dict[str, Any], plain: dict[str, Any], other: dict[str,
         found["other"] = {"batch_size": other["benchmark"]["batch_size"], "told": wanted["against"], "ways": theirs}
 
 
+def pairs(wanted: dict[str, Any]) -> list[tuple[str, str]]:
+    """Ways with their precisions: each way in all of them, or in the one that it names, as "plain 16-mixed".
+
+    Raises:
+        ValueError: a way or precision is unknown.
+    """
+    found = []
+    for precision in wanted["precisions"]:
+        for way in wanted["ways"]:
+            pair = tuple(way.split(maxsplit=1)) if " " in way else (way, precision)
+            if pair[0] not in _WAYS or pair[1] not in PRECISIONS:
+                raise ValueError(
+                    f"benchmark.ways and precisions must be of {', '.join(_WAYS)} and of {', '.join(PRECISIONS)}, "
+                    f"got {way!r} in {precision!r}"
+                )
+            found.append(pair)
+    return list(dict.fromkeys(found))
+
+
 def _makers(plain: dict[str, Any]) -> dict[str, Any]:
     """For each way and precision, what makes its ``Remote``."""
     from conmim_lightning.speed.remote import Remote
@@ -99,8 +119,7 @@ def _makers(plain: dict[str, Any]) -> dict[str, Any]:
         f"{way} {precision}": partial(
             Remote, f"{way} {precision}", made_runner, plain, way, precision, wanted["batch_size"]
         )
-        for precision in wanted["precisions"]
-        for way in wanted["ways"]
+        for way, precision in pairs(wanted)
     }
 
 
@@ -112,7 +131,7 @@ def _by_size(plain: dict[str, Any], device: Any) -> dict[str, Any]:
 
     wanted = plain["benchmark"]
     limit = memory_limit(device) if wanted["memory"] is None else int(wanted["memory"] * 2**30)
-    way = wanted["ways"][-1]
+    way = ours(wanted)
 
     def make(precision: str, size: int) -> Remote:
         return Remote(f"{way} {precision}, batch {size}", made_runner, plain, way, precision, size)
@@ -168,10 +187,9 @@ def time_images(plain: dict[str, Any]) -> None:
 
 def time_steps(plain: dict[str, Any]) -> None:
     """Time the training in every way and precision that the configuration names."""
-    for key, known in (("precisions", PRECISIONS), ("ways", _WAYS), ("stages", STAGES)):
-        given = plain["benchmark"][key]
-        if not given or set(given) - set(known):
-            raise ValueError(f"benchmark.{key} must be of {', '.join(known)}, got {given}")
+    stages = plain["benchmark"]["stages"]
+    if not stages or set(stages) - set(STAGES) or not pairs(plain["benchmark"]):
+        raise ValueError(f"benchmark needs ways, precisions, and stages of {', '.join(STAGES)}, got {stages}")
     saved, other = _other(plain["benchmark"]["against"])
     found = measure(plain, other)
 

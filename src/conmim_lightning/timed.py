@@ -97,7 +97,7 @@ def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
     from conmim_lightning.callbacks.batch_times import BatchTimes
 
     wanted, precision = plain["benchmark"], plain["benchmark"]["precisions"][-1]
-    compiled = plain["task"]["compile"] or wanted["ways"][-1] == "compiled"
+    compiled = plain["task"]["compile"] or ours(wanted) == "compiled"
     data = instantiate(_with_images(plain))
     group = max(1, data.num_workers)
     times = BatchTimes(warmup=wanted["warmup"] + 2 * group, group=group)
@@ -114,3 +114,8 @@ def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
         "precision": precision,
         "compiled": compiled,
     }
+
+
+def ours(wanted: dict[str, Any]) -> str:
+    """The last of the ways that is ours and names no precision of its own, else "eager"."""
+    return [way for way in ("eager", *wanted["ways"]) if way in ("eager", "compiled")][-1]

@@ -30,11 +30,12 @@ def told(found: dict[str, Any]) -> str:
         f"{found['device']}, torch {found['torch']}, batch {batch}, {operations / 1e9:.1f} GFLOP an image",
         *(f"{name}: products at {rate / 1e9:.0f} GFLOP/s" for name, rate in found["ceilings"].items()),
     ]
-    if found.get("ways"):
+    if found["ways"]:
         lines.append(
             f"{'':22}{'images/s':>10}{'quartiles':>18}{'x plain':>9}{'of ceiling':>12}{'perturbed':>11}{'peak GiB':>10}"
         )
         lines += [_told_way(found, name) for name in found["ways"]]
+        lines += _told_other_precisions(found)
         lines += [_told_parts(name, way) for name, way in found["ways"].items() if "parts" in way]
     lines += _told_flow(found)
     for precision, tried in found.get("sizes", {}).items():
@@ -52,6 +53,17 @@ def _told_way(found: dict[str, Any], name: str) -> str:
         f"{100 * middle * found['operations'] / found['ceilings'][precision]:>10.0f} %"
         f"{images_per_second(way, batch, perturbed=True):>11.2f}{way['peak_bytes'] / 2**30:>10.2f}"
     )
+
+
+def _told_other_precisions(found: dict[str, Any]) -> list[str]:
+    """Our best way beside the official step in each precision that ours does not run in."""
+    rates = {name: images_per_second(way, found["batch_size"]) for name, way in found["ways"].items()}
+    mine = {name: rate for name, rate in rates.items() if not name.startswith("plain")}
+    if not mine:
+        return []
+    best, precisions = max(mine, key=lambda name: mine[name]), {name.split()[1] for name in mine}
+    alone = [name for name in rates if name.startswith("plain") and name.split()[1] not in precisions]
+    return [f"{best} is {mine[best] / rates[name]:.2f} times {name}" for name in alone]
 
 
 def _told_parts(name: str, way: dict[str, Any]) -> str:
