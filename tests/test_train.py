@@ -2,6 +2,7 @@
 
 import os
 import random as random_generator
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from stopping import StopOnly, run_with
 
 from conmim_lightning.callbacks.checkpoint import RunCheckpoint, StoppedError
 from conmim_lightning.train import run
+from conmim_lightning.weights.checkpoint import read_checkpoint
 
 SHORT = ["experiment=quickstart", "schedule.epochs=3", "schedule.warmup_epochs=1"]
 NO_REPORT = "~callbacks.report"
@@ -364,6 +366,22 @@ def test_two_processes_train_one_model(tmp_path, tiny):
     assert len(runs) == 1, "both processes write to one folder"
     assert (runs[0] / "report.png").is_file()
     assert torch.load(runs[0] / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] == 6
+
+
+@pytest.mark.ddp
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
+def test_two_processes_train_the_same_compiled_model(tmp_path, tiny):
+    states = []
+    for compiled in ("true", "false"):
+        done = command("experiment=quickstart", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+                       "trainer.precision=32-true", "data.batch_size=4", "schedule.accumulate=2", "schedule.epochs=1",
+                       "schedule.warmup_epochs=0", f"task.compile={compiled}", "~callbacks.probe", "~callbacks.report",
+                       f"paths.run_dir={compiled}", cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        states.append(read_checkpoint(str(tmp_path / compiled))["state_dict"])
+    assert list(states[0]) == list(states[1]), "no prefix of the compiler's"
+    for name, tensor in states[1].items():
+        torch.testing.assert_close(states[0][name].float(), tensor.float(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
