@@ -376,9 +376,9 @@ def test_two_processes_train_the_same_compiled_model(tmp_path, tiny):
         done = command("experiment=quickstart", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
                        "trainer.precision=32-true", "data.batch_size=4", "schedule.accumulate=2", "schedule.epochs=1",
                        "schedule.warmup_epochs=0", f"task.compile={compiled}", "~callbacks.probe", "~callbacks.report",
-                       f"paths.run_dir={compiled}", cwd=tmp_path)  # fmt: skip
+                       f"paths.run_dir=compiled-{compiled}", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
-        states.append(read_checkpoint(str(tmp_path / compiled))["state_dict"])
+        states.append(read_checkpoint(str(tmp_path / f"compiled-{compiled}"))["state_dict"])
     assert list(states[0]) == list(states[1]), "no prefix of the compiler's"
     for name, tensor in states[1].items():
         torch.testing.assert_close(states[0][name].float(), tensor.float(), rtol=1e-3, atol=1e-4)
