@@ -375,7 +375,7 @@ def test_two_processes_train_the_same_compiled_model(tmp_path, tiny):
     for compiled in ("true", "false"):
         done = command("experiment=quickstart", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
                        "trainer.precision=32-true", "data.batch_size=4", "schedule.accumulate=2", "schedule.epochs=1",
-                       "schedule.warmup_epochs=0", "optimizer=sgd", "optimizer.lr=0.1",  # AdamW turns rounding into steps
+                       "schedule.warmup_epochs=0", "optimizer=sgd", "optimizer.lr=0.1",  # AdamW makes steps of rounding
                        f"task.compile={compiled}", "~callbacks.probe", "~callbacks.report",
                        f"paths.run_dir=compiled-{compiled}", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
