@@ -147,6 +147,7 @@ def test_what_is_told():
     [
         ("+task.temprature=1", "temprature"),
         ("benchmark.precisions=[64-true]", "64-true"),
+        ("benchmark.ways=['plain 16-mixed']", "on a GPU only"),
         ("benchmark.stages=[all]", "step, data, run, sizes"),
         ("benchmark.against='task.temprature=1'", "temprature"),
         ("benchmark.against=nowhere.json", "nowhere.json"),

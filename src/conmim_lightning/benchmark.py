@@ -190,6 +190,12 @@ def time_steps(plain: dict[str, Any]) -> None:
     stages = plain["benchmark"]["stages"]
     if not stages or set(stages) - set(STAGES) or not pairs(plain["benchmark"]):
         raise ValueError(f"benchmark needs ways, precisions, and stages of {', '.join(STAGES)}, got {stages}")
+    import torch
+
+    if "16-mixed" in {precision for _, precision in pairs(plain["benchmark"])} and not torch.cuda.is_available():
+        raise ValueError(
+            "benchmark.precisions and ways may have 16-mixed on a GPU only: CPUs take minutes a step in it"
+        )
     saved, other = _other(plain["benchmark"]["against"])
     found = measure(plain, other)
 
