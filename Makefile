@@ -33,20 +33,25 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu gpu-test gpu-figures: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src $(PYTHON))
-gpu: gpu-test gpu-figures  ## GPU tests, then the figures of the step; uses .venv or PYTHON
+gpu-test gpu-figures: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON))
+gpu:  ## GPU tests, then the figures of the step whatever the tests say; uses .venv or PYTHON
+	$(MAKE) gpu-test; tests=$$?; $(MAKE) gpu-figures && exit $$tests
 
 gpu-test:  ## the tests that need a GPU
-	$(PY) -m pytest -m gpu
+	$(PY) -m pytest -m gpu tests/test_gpu.py
 
-GPU = -m conmim_lightning.benchmark benchmark.precisions=[bf16-mixed] benchmark.warmup=5
+GPU = -m conmim_lightning.benchmark benchmark.precisions=[bf16-mixed] benchmark.warmup=2 benchmark.steps=6 backbone.drop_path_rate=0
 gpu-figures:  ## ViT-B, L and S on a GPU beside the official step; data, end to end and batch sizes of ViT-B
+	failed=0; \
 	$(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b \
-		'benchmark.ways=[plain,plain 16-mixed,eager,compiled]' benchmark.stages=[step,data,run,sizes]
+		'benchmark.ways=[plain 16-mixed,ours,compiled]' benchmark.stages=[step,attention,data,run] || failed=1; \
 	$(PY) $(GPU) experiment=vit_l_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_l \
-		'benchmark.ways=[plain 16-mixed,eager,compiled]'
+		'benchmark.ways=[plain 16-mixed,compiled]' || failed=1; \
 	$(PY) $(GPU) experiment=vit_s_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_s \
-		'benchmark.ways=[plain 16-mixed,eager,compiled]'
+		'benchmark.ways=[plain 16-mixed,compiled]' || failed=1; \
+	$(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b_sizes \
+		benchmark.ways=[compiled] benchmark.stages=[sizes] || failed=1; \
+	exit $$failed
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for those that a user does not see either."""
     for message in EXPECTED_WARNINGS:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+    for of_gpus in (
+        "GPU available but not used",
+        "TensorFloat32 tensor cores",
+        "Please use the new API settings to control TF32",
+    ):
+        config.addinivalue_line("filterwarnings", f"ignore:{of_gpus}")
 
 
 @pytest.fixture(autouse=True)

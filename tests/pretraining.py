@@ -1,9 +1,11 @@
-"""A small pre-training task and batches for it."""
+"""A small pre-training task, batches for it, and a Trainer on the CPU."""
 
 from functools import partial
 
 import torch
 from conftest import conmim
+from lightning import Trainer
+from torch.utils.data import DataLoader
 
 from conmim_lightning.batches import PretrainViews
 from conmim_lightning.perturbation.apply import Perturbation
@@ -25,7 +27,32 @@ def make_task(**changes):
     return PretrainTask(**(arguments | changes))
 
 
-def batches(count=6, bad=None):
+def drawn(model, batch):
+    """Weights that are all at work, views and a mask for a model."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                parameter.add_(1)
+    height, width = model.student.encoder.grid_size
+    views = [torch.randn(batch, *model.student.encoder.input_shape) for _ in range(2)]
+    mask = torch.rand(batch, height, width) < 0.6
+    mask[:, 0, 0] = True
+    return views, mask
+
+
+def flat(model):
+    """All trained numbers of student and teacher, in a row."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def make_batches(count=6, bad=None):
+    """Batches of four images; all numbers of an image of the batch ``bad`` are NaN."""
+    return DataLoader(list(_drawn(count, bad)), batch_size=None)
+
+
+def _drawn(count, bad):
     random = torch.Generator().manual_seed(0)
     for number in range(count):
         views = [torch.randn(4, 3, 32, 32, generator=random) for _ in range(2)]
@@ -33,3 +60,16 @@ def batches(count=6, bad=None):
             views[0][2] = torch.nan
         mask = torch.rand(4, 4, 4, generator=random) < 0.5
         yield PretrainViews(*views, mask, torch.arange(4) + 4 * number, (), int(mask.flatten(1).sum(1).max()))
+
+
+def fit(task, batches, *callbacks, **changes):
+    trainer = Trainer(
+        **({"max_epochs": 1, "gradient_clip_val": 1.0, "accelerator": "cpu"} | changes),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(task, batches)
+    return trainer

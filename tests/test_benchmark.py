@@ -6,9 +6,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from conmim_lightning.benchmark import pairs
+from conmim_lightning.benchmark import _measure_ways, pairs
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.speed.attentions import attentions, fused, ready, written_out
 from conmim_lightning.speed.ours import PARTS
 from conmim_lightning.speed.told import against, told
 from conmim_lightning.timed import data_alone, end_to_end, made_runner
@@ -18,11 +19,12 @@ from conmim_lightning.timed import data_alone, end_to_end, made_runner
 def plain(tiny, tmp_path):
     register_resolvers()
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        return check(compose("benchmark", ["experiment=quickstart", *tiny, f"paths.run_dir={tmp_path}"]))
+        own = ["experiment=quickstart", "trainer.accelerator=cpu", *tiny, f"paths.run_dir={tmp_path}"]
+        return check(compose("benchmark", own))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("way", ["plain", "eager"])
+@pytest.mark.parametrize("way", ["plain", "ours"])
 def test_the_step_is_timed_and_trains(plain, way, precision, tmp_path):
     runner = made_runner(plain, way, precision, 8)
     before = [parameter.clone() for parameter in runner.model.parameters()]
@@ -37,7 +39,7 @@ def test_the_step_is_timed_and_trains(plain, way, precision, tmp_path):
     saved = runner.saved(str(tmp_path))
     assert 0 < saved["bytes"] - held["weights"] - held["optimizer"] < 2**18, "names and such"
     assert not list(tmp_path.iterdir())
-    if way == "eager":
+    if way == "ours":
         assert list(runner.parts(2)) == list(PARTS)
 
 
@@ -45,7 +47,7 @@ def test_both_ways_train_the_same(plain):
     """The twin has our groups, rates and clipping, not only our figures for one step."""
     plain["task"]["optimizer"] = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "weight_decay": 0.05}
     models = []
-    for way in ("plain", "eager"):
+    for way in ("plain", "ours"):
         runner = made_runner(plain, way, "32-true", 8)
         runner.steps(3)
         models.append(runner.model)
@@ -63,7 +65,28 @@ def test_data_alone_and_end_to_end(plain, workers):
         assert min(found["rates"]) > 0
         assert found["num_workers"] == workers
     assert all(0 <= share <= 1 for share in whole["waits"])
-    assert not whole["compiled"]
+    assert whole["way"] == "ours"
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_on_a_gpu_other_ways_go_on_when_one_fails(plain, monkeypatch, kind):
+    def in_turn(makers, *, warmup, steps):
+        if any("ours" in name for name in makers):
+            raise RuntimeError("CUDA out of memory\nmore of it")
+        return {name: {"step": [1.0]} for name in makers}
+
+    monkeypatch.setattr("conmim_lightning.speed.turns.in_turn", in_turn)
+    plain["benchmark"] |= {"ways": ["plain", "ours", "compiled"], "precisions": ["bf16-mixed"]}
+    found, kept = {"ways": {}}, []
+    if kind == "cpu":  # all in turn, so that nothing can be told of any
+        with pytest.raises(RuntimeError, match="out of memory"):
+            _measure_ways(found, plain, None, torch.device(kind), lambda found: None)
+        return
+    _measure_ways(found, plain, plain, torch.device(kind), lambda found: kept.append(list(found["ways"])))
+    assert list(found["ways"]) == ["plain bf16-mixed", "compiled bf16-mixed"]
+    assert list(found["other"]["ways"]) == ["compiled bf16-mixed"]
+    assert kept[0] == ["plain bf16-mixed"], "written before the next is begun"
+    assert found["errors"] == dict.fromkeys(("ours bf16-mixed", "other ours bf16-mixed"), "CUDA out of memory")
 
 
 @pytest.mark.slow
@@ -72,7 +95,7 @@ def test_the_command(tiny, tmp_path):
     command = [sys.executable, "-m", "conmim_lightning.benchmark", "experiment=quickstart", *tiny]
     command += ["benchmark.steps=2", "benchmark.warmup=1", "benchmark.precisions=[32-true]", "benchmark.memory=0.01"]
     runs = {
-        "first": ["benchmark.stages=[step,data,run,sizes]"],
+        "first": ["benchmark.stages=[step,attention,data,run,sizes]"],
         "second": [f"benchmark.against={tmp_path}/first/benchmark.json"],
         "third": ["benchmark.against='task.model.projected=needed data.batch_size=4'"],
     }
@@ -84,35 +107,65 @@ def test_the_command(tiny, tmp_path):
         printed[run] = done.stdout
         assert (tmp_path / run / "benchmark.png").stat().st_size > 10_000
     found = json.loads((tmp_path / "first" / "benchmark.json").read_text())
-    assert set(found["ways"]) == {"plain 32-true", "eager 32-true"}
+    assert set(found["ways"]) == {"plain 32-true", "ours 32-true"}
     assert found["ceilings"]["32-true"] > 1e9
-    assert len(found["ways"]["eager 32-true"]["step"]) == 2
-    assert {"data", "run", "sizes"} <= set(found)
+    assert len(found["ways"]["ours 32-true"]["step"]) == 2
+    assert {"attention", "data", "run", "sizes"} <= set(found)
     assert "waiting for data" in printed["first"]
     assert "by batch size" in printed["first"]
     assert "times the images a second" in printed["second"]
     assert "against task.model.projected=needed data.batch_size=4" in printed["third"]
     other = json.loads((tmp_path / "third" / "benchmark.json").read_text())["other"]
-    assert list(other["ways"]) == ["eager 32-true"], "the official step needs no repetition"
+    assert list(other["ways"]) == ["ours 32-true"], "the official step needs no repetition"
 
 
 def test_made_photographs_stand_in_for_a_folder_that_is_not_named(tmp_path):
     register_resolvers()
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         own = [f"paths.run_dir={tmp_path}", f"paths.data_dir={tmp_path}", "data.num_workers=0", "backbone=vit_tiny"]
-        cfg = compose("benchmark", [*own, "benchmark.photos.prepare.count=16", "benchmark.warmup=0"])
+        cfg = compose("benchmark", [*own, "benchmark.photos.prepare.count=16", "benchmark.photos.prepare.names=3"])
         plain = check(cfg)
-    plain["benchmark"] |= {"steps": 2, "batch_size": 4}
+    plain["benchmark"] |= {"steps": 2, "batch_size": 4, "warmup": 0}
     assert len(data_alone(plain)["rates"]) == 2
-    assert len(list((tmp_path / "photos").rglob("*.jpg"))) == 16
+    photos = list((tmp_path / "photos").rglob("*.jpg"))
+    assert (len(photos), len({photo.stat().st_ino for photo in photos})) == (48, 16)
 
 
 def test_a_way_may_name_its_precision():
-    wanted = {"precisions": ["32-true", "bf16-mixed"], "ways": ["plain 16-mixed", "eager"]}
-    assert pairs(wanted) == [("plain", "16-mixed"), ("eager", "32-true"), ("eager", "bf16-mixed")]
+    wanted = {"precisions": ["32-true", "bf16-mixed"], "ways": ["plain 16-mixed", "ours"]}
+    assert pairs(wanted) == [("plain", "16-mixed"), ("ours", "32-true"), ("ours", "bf16-mixed")]
     for ways in (["fast"], ["plain 8-bit"]):
-        with pytest.raises(ValueError, match="plain, eager, compiled and of 32-true"):
+        with pytest.raises(ValueError, match="plain, ours, compiled and of 32-true"):
             pairs(wanted | {"ways": ways})
+
+
+def test_ways_to_attend_give_the_same():
+    inputs = [torch.randn(2, 3, 5, 4, dtype=torch.float64) for _ in range(3)]
+    inputs.append(torch.randn(1, 3, 5, 5, dtype=torch.float64))
+    bias = ready(inputs[3], torch.float64)
+    assert bias.stride() == (120, 40, 8, 1)
+    torch.testing.assert_close(fused(*inputs[:3], bias), written_out(*inputs))
+
+
+def test_ways_to_attend_are_timed(monkeypatch):
+    def missing(*inputs):
+        raise RuntimeError("No available kernel.\nAborting execution.")
+
+    shape = {"batch_size": 2, "heads": 2, "tokens": 5, "width": 4}
+    found = attentions(torch.device("cpu"), torch.bfloat16, **shape)
+    assert list(found) == ["written out", "scaled_dot_product_attention"]
+    assert all(0 < way["no_gradient"] < 1 and 0 < way["gradient"] < 1 for way in found.values())
+    monkeypatch.setattr("conmim_lightning.speed.attentions.fused", missing)
+    found = attentions(torch.device("cpu"), None, **shape)
+    assert found["scaled_dot_product_attention"] == {"error": "RuntimeError: No available kernel."}
+    lines = told({"device": "a", "torch": "2", "batch_size": 2, "operations": 1, "ceilings": {}, "ways": {},
+                  "errors": {"ours": "no"},
+                  "attention": {"bf16-mixed": {"one": {"no_gradient": 0.0015, "gradient": 0.004},
+                                               "other": {"error": "no kernel"}}}}).splitlines()  # fmt: skip
+    assert "ours failed: no" in lines
+    assert lines[-3:-2] == ["attention of a block in bf16-mixed, ms:"]
+    assert lines[-2].split() == ["one", "1.50", "without", "gradient", "4.00", "with", "gradients"]
+    assert lines[-1].split() == ["other", "not", "here:", "no", "kernel"]
 
 
 def test_what_is_told():
@@ -120,24 +173,24 @@ def test_what_is_told():
     found = {
         "device": "a device", "torch": "2", "batch_size": 8, "operations": 10**9,
         "ceilings": {"bf16-mixed": 10**11, "16-mixed": 10**11},
-        "ways": {"plain 16-mixed": way | {"step": [0.4] * 3}, "eager bf16-mixed": way},
+        "ways": {"plain 16-mixed": way | {"step": [0.4] * 3}, "ours bf16-mixed": way},
         "data": {"rates": [90.0, 100.0, 110.0], "num_workers": 2, "precision": ""},
         "run": {
-            "rates": [16.0] * 3, "waits": [0.25] * 3, "num_workers": 2, "precision": "bf16-mixed", "compiled": False
+            "rates": [16.0] * 3, "waits": [0.25] * 3, "num_workers": 2, "precision": "bf16-mixed", "way": "ours"
         },
         "sizes": {"bf16-mixed": [{"batch_size": 8} | way, {"batch_size": 16, "step": None, "peak_bytes": None}]},
     }  # fmt: skip
     lines = told(found).splitlines()
     assert any(
-        line.split() == ["eager", "bf16-mixed", "40.00", "32.00", "-", "53.33", "40", "%", "32.00", "1.00"]
+        line.split() == ["ours", "bf16-mixed", "40.00", "32.00", "-", "53.33", "40", "%", "32.00", "1.00"]
         for line in lines
     )
-    assert "eager bf16-mixed is 2.00 times plain 16-mixed" in lines
+    assert "ours bf16-mixed is 2.00 times plain 16-mixed" in lines
     assert any("data alone" in line and "100.00" in line for line in lines)
     assert any("waiting for data 25 % of the time" in line for line in lines)
-    assert "end to end at 50 % of the rate of eager bf16-mixed on made batches, perturbed" in lines
+    assert "end to end at 50 % of the rate of ours bf16-mixed on made batches, perturbed" in lines
     assert lines[-1].split() == ["16", "out", "of", "memory"]
-    faster = found | {"ways": {"eager bf16-mixed": way | {"step": [0.1] * 3}}}
+    faster = found | {"ways": {"ours bf16-mixed": way | {"step": [0.1] * 3}}}
     assert "2.00 times the images a second, 1.00 times the memory" in against(faster, found)
 
 
@@ -148,7 +201,8 @@ def test_what_is_told():
         ("+task.temprature=1", "temprature"),
         ("benchmark.precisions=[64-true]", "64-true"),
         ("benchmark.ways=['plain 16-mixed']", "on a GPU only"),
-        ("benchmark.stages=[all]", "step, data, run, sizes"),
+        ("benchmark.stages=[all]", "step, attention, data, run, sizes"),
+        ("experiment=quickstart_finetune_from_scratch", "benchmark is for pre-training, got task ClassificationTask"),
         ("benchmark.against='task.temprature=1'", "temprature"),
         ("benchmark.against=nowhere.json", "nowhere.json"),
     ],

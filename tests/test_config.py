@@ -250,6 +250,10 @@ MISTAKES = {
     "group without a target": (["data.root=.", "~masking._target_"], "masking._target_: missing"),
     "no clipping by zero": (["data.root=.", "schedule.clip_norm=0"], "schedule.clip_norm: must be above 0, or null"),
     "negative clipping": (["data.root=.", "schedule.clip_norm=-1"], "clip_norm: must be above 0, or null, got -1"),
+    "a fused step under a scaler": (
+        ["data.root=.", "trainer.precision=16-mixed"],
+        "trainer.precision: 16-mixed needs optimizer.fused=false",
+    ),
     "half a batch accumulated": (["data.root=.", "schedule.accumulate=0.5"], "whole number of at least 1, got 0.5"),
     "dangling interpolation": (["data.root=.", "data.seed=${sede}"], "data.seed: .*sede"),
 }
@@ -260,6 +264,13 @@ def test_mistakes_are_told(composed, mistake):
     overrides, told = MISTAKES[mistake]
     with pytest.raises(ConfigError, match=told):
         check(composed(*overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides", [["trainer.precision=16-mixed", "optimizer.fused=false"], ["trainer.precision=bf16-mixed"]]
+)
+def test_a_scaler_may_have_an_optimizer_that_is_not_fused(composed, overrides):
+    assert check(composed("data.root=.", *overrides))["trainer"]["precision"] == overrides[0].split("=")[1]
 
 
 def test_all_faults_are_told_at_once(composed):

@@ -40,14 +40,22 @@ class Recorder(Callback):
         self.rates, self.momenta, self.norms, self.losses, self.accuracies = [], [], [], [], []
         self.gradients, self.queries, self.keys = {}, None, None
 
+    def on_train_start(self, trainer, task):
+        clip = task.configure_gradient_clipping
+
+        def clip_and_note(*given, **named):
+            clip(*given, **named)
+            if not self.gradients:  # as the optimizer sees them: the official figures are of after the clipping
+                parameters = task.model.student.named_parameters()
+                self.gradients = {name: parameter.grad.clone() for name, parameter in parameters}
+
+        task.configure_gradient_clipping = clip_and_note
+
     def on_train_batch_start(self, trainer, task, batch, batch_idx):
         self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
         self.momenta.append(task.teacher_momentum(trainer.global_step))
 
     def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
-        if not self.gradients:  # as the optimizer saw them: the official figures are of after the clipping
-            named = task.model.student.named_parameters()
-            self.gradients = {name: parameter.grad.clone() for name, parameter in named}
         self.losses.append(trainer.callback_metrics["train/loss"].item())
         self.norms.append(trainer.callback_metrics["optim/grad_norm"].item())
         self.accuracies.append(trainer.callback_metrics["train/retrieval_top1"].item())

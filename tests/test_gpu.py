@@ -1,12 +1,16 @@
 """What only a GPU shows; `make gpu` runs these."""
 
+import copy
+import warnings
+from functools import partial
+
 import pytest
 import torch
+import torch._dynamo.utils
 from conftest import conmim, tiny_dense
 from hydra import compose, initialize_config_dir
-from lightning import Callback, Trainer
-from pretraining import batches, make_task
-from torch.utils.data import DataLoader
+from lightning import Callback
+from pretraining import drawn, fit, flat, make_batches, make_task
 
 from conmim_lightning.callbacks.divergence import Divergence
 from conmim_lightning.config import CONF_DIR
@@ -16,6 +20,8 @@ from conmim_lightning.perturbation.apply import Perturbation, perturb
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.randomness import generator
 from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.speed.ours import OurStep
+from conmim_lightning.speed.plain import PlainStep
 from conmim_lightning.train import run
 
 pytestmark = pytest.mark.gpu
@@ -49,25 +55,37 @@ def test_perturbation_is_that_of_the_cpu():
     assert ((ours - theirs).abs() > 2).float().mean() < 1e-3
 
 
+def refuse_waiting(refuse):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error" if refuse else "default")
+
+
+@pytest.fixture(autouse=True)
+def waiting_is_allowed_again():
+    yield
+    refuse_waiting(False)
+
+
 class NoWaiting(Callback):
-    """torch refuses whatever waits for the GPU, from a batch's way to the device to its end, but at logged steps."""
+    """torch refuses whatever waits for the GPU, from a batch's start, after its perturbation, to its end."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step > 1:  # the first makes the optimizer's state and the metrics
-            torch.cuda.set_sync_debug_mode("error")
+            refuse_waiting(True)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        torch.cuda.set_sync_debug_mode("default")
+        refuse_waiting(False)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_step_does_not_wait_for_the_gpu(tiny, tmp_path, compiled):
+@pytest.mark.parametrize(("compiled", "precision"), [(False, "32-true"), (False, "bf16-mixed"), (True, "bf16-mixed")])
+def test_a_step_does_not_wait_for_the_gpu(tiny, tmp_path, compiled, precision):
     register_resolvers()
     overrides = [f"paths.run_dir={tmp_path}", "logger=none", "experiment=quickstart", *tiny, "trainer.devices=1"]
     overrides += ["trainer.log_every_n_steps=1000", "task.monitor_every=1000", f"task.compile={compiled}"]
+    overrides += [f"trainer.precision={precision}", "+callbacks.no_waiting._target_=test_gpu.NoWaiting"]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         cfg = compose("train", [*overrides, "schedule.epochs=2", "schedule.warmup_epochs=1"])
-    cfg.callbacks["no_waiting"] = {"_target_": "test_gpu.NoWaiting"}
     assert run(cfg).global_step == 12
 
 
@@ -76,20 +94,15 @@ def test_the_perturbation_does_not_wait_for_the_gpu():
     rows = torch.stack([draw(generator(0, 0, index)) for index in range(8)]).cuda()
     crop = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8).cuda()
     views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0).cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        views(crop, rows)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    views(crop, rows)  # makes what it keeps
+    refuse_waiting(True)
+    views(crop, rows)
 
 
 def test_a_bad_batch_stops_the_run_with_its_samples(tmp_path):
-    trainer = Trainer(
-        max_epochs=1, gradient_clip_val=1.0, accelerator="gpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[Divergence(str(tmp_path))],
-    )  # fmt: skip
+    divergence = Divergence(str(tmp_path))
     with pytest.raises(NonFiniteError, match=r"samples \[8, 9, 10, 11\]"), pytest.warns(UserWarning, match="wrote"):
-        trainer.fit(make_task(), DataLoader(list(batches(bad=2)), batch_size=None))
+        fit(make_task(), make_batches(bad=2), divergence, accelerator="gpu", devices=1)
     kept = torch.load(tmp_path / "diverged_step2_rank0.pt", weights_only=True)
     assert kept["batches"][0]["index"].tolist() == [8, 9, 10, 11]
     assert all(value.isfinite().all() for name, value in kept["model"].items() if "running" not in name)
@@ -111,6 +124,39 @@ def test_compiled_equals_eager(precision):
     tolerance = 1e-4 if precision is torch.float32 else 3e-2
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
     assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 1 - tolerance
+
+
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)  # AdamW would turn rounding into steps
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "tolerance", "of_table"),
+    # the table's gradient sums numbers that cancel: on a CPU, bfloat16 moves it by up to 27 % of its way
+    [("32-true", 1e-3, 2e-3), ("bf16-mixed", 5e-2, 0.4)],
+)
+@pytest.mark.parametrize("img_size", [56, 64])  # 50 and 65 tokens: rows of the bias in 56 and 72
+def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_table, compiled):
+    """Through torch's fused attention; with weights that are all at work, the position table's too."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    model = conmim(img_size=img_size, embed_dim=64, num_heads=4)
+    views, mask = drawn(model, 8)
+    model, views, mask = model.cuda(), [view.cuda() for view in views], mask.cuda()
+    theirs, start = copy.deepcopy(model), copy.deepcopy(model)
+    task = make_task(model=model, optimizer=partial(SGD, fused=True, weight_decay=0.0)).cuda()
+    ours = OurStep(task, batch_size=8, clip_norm=1.0, precision=precision, compiled=compiled)
+    plain = PlainStep(theirs, SGD(theirs.student.parameters()), temperature=0.1, clip_norm=1.0, precision=precision)
+    for _ in range(3):
+        assert ours(views, mask, 0.9).item() == pytest.approx(plain(views, mask, 0.9), rel=tolerance)
+    assert not compiled or not torch._dynamo.utils.counters["graph_break"]
+    assert all(block.attn.fused_attn for block in model.student.encoder.backbone.blocks)
+    moves = [flat(trained) - flat(start) for trained in (model, theirs)]
+    assert (moves[0] - moves[1]).norm() <= tolerance * moves[1].norm()
+    tables = [one.student.encoder.backbone.rel_pos_bias.relative_position_bias_table for one in (model, theirs, start)]
+    learned = (tables[1] - tables[2]).norm()
+    assert learned > 0
+    assert (tables[0] - tables[1]).norm() <= of_table * learned
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -8,11 +9,13 @@ from hydra import compose, initialize_config_dir
 from timm.models.beit import Beit
 from torch.profiler import ProfilerActivity, profile
 
+from conmim_lightning import plan
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.plan import IMAGENET, kept_checkpoints
 from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.speed.forecast import hours, told
 from conmim_lightning.speed.operations import counted_operations, counted_parameters, operations_by_shape
+from conmim_lightning.speed.remote import OutOfMemoryError
 from conmim_lightning.timed import made_batch, made_task
 from conmim_lightning.train import run
 from conmim_lightning.weights.checkpoint import read_checkpoint
@@ -41,7 +44,7 @@ SMALL = ("backbone=vit_tiny", "task.model.projector.hidden_dim=64", "backbone.de
 def test_the_shapes_and_torch_agree_on_the_operations(tmp_path, changes):
     plain = plain_of(tmp_path, *SMALL, *changes)
     task, batch = made_task(plain), made_batch(plain, 2)
-    counted = sum(counted_operations(lambda: made_task(plain), batch).values()) / 2
+    counted = sum(counted_operations(task, batch).values()) / 2
     if not isinstance(task.model.student.encoder.backbone, Beit):  # torch's fused attention: its logits once more
         counted -= 2 * 197**2 * plain["backbone"]["embed_dim"] * plain["backbone"]["depth"]
     assert counted == pytest.approx(operations_by_shape(task, batch.most_hidden)["step"], rel=1e-6)
@@ -111,6 +114,55 @@ def test_a_batch_that_does_not_fit_is_told():
 )
 def test_kept_checkpoints(tmp_path, changes, kept):
     assert kept_checkpoints(plain_of(tmp_path, *changes)) == kept
+
+
+CUDA = torch.device("cuda")
+
+
+class Device:
+    """A GPU that takes 10 MB an image besides 100 MB, and says that it runs out of memory above ``there_is``."""
+
+    def __init__(self, monkeypatch, there_is):
+        self.there_is, self.tried = there_is, []
+        monkeypatch.setattr(plan, "_measured", self.measured)
+
+    def measured(self, plain, precision, size):
+        self.tried.append(size)
+        peak = 10**7 * (10 + size)
+        if peak > self.there_is:
+            raise OutOfMemoryError("CUDA out of memory")
+        return {"seconds": [0.1 * size], "peak": peak, "held": {}, "saved": {}}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_gpu_keeps_views_for_the_diagnosis(tmp_path, accumulate, monkeypatch):
+    Device(monkeypatch, math.inf)
+    big = ["data.batch_size=1000", "plan.memory=4", f"schedule.accumulate={accumulate}"]
+    views = 2 * (2 * accumulate - 1) * 4 * 3 * 48**2  # of two steps, but for the batch at hand; float32
+    plain = plain_of(tmp_path, *SMALL, *big)
+    found = plan._timed(plain, "bf16-mixed", CUDA)
+    assert found["memory"]["image"] == 10**7 + views
+    assert found["largest_batch"] == int((4 * 2**30 - 10**8) / (10**7 + views))
+    without = plain_of(tmp_path, *SMALL, *big, "~callbacks.divergence")
+    for given, device in ((plain, torch.device("cpu")), (without, CUDA)):
+        assert plan._timed(given, "bf16-mixed", device)["memory"]["image"] == 10**7
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_made_smaller(tmp_path, monkeypatch):
+    plain = plain_of(tmp_path, *SMALL, "data.batch_size=256", "plan.memory=80", "~callbacks.divergence")
+    device = Device(monkeypatch, 10**7 * (10 + 200))
+    found = plan._timed(plain, "bf16-mixed", CUDA)
+    assert device.tried == [16, 32, 256, 224, 196]
+    assert found["largest_batch"] == found["timed"]["batch_size"] == 196
+    assert found["timed"]["seconds"] == [pytest.approx(19.6)]
+
+
+def test_a_gpu_is_timed_at_the_batch_that_is_wanted(tmp_path, monkeypatch):
+    plain = plain_of(tmp_path, *SMALL, "data.batch_size=256", "plan.memory=80", "~callbacks.divergence")
+    Device(monkeypatch, math.inf)
+    found = plan._timed(plain, "bf16-mixed", CUDA)
+    assert found["timed"]["batch_size"] == 256
+    assert found["largest_batch"] == int((80 * 2**30 - 10**8) / 10**7)
 
 
 @pytest.mark.slow

@@ -30,6 +30,10 @@ class PretrainBatch(NamedTuple):
     broken: list[str]
     most_hidden: int = 0
 
+    def counted(self) -> "PretrainBatch":
+        """The same batch, still on the host, with ``most_hidden``."""
+        return self._replace(most_hidden=int(self.mask.flatten(1).sum(1).max()))
+
 
 class PretrainViews(NamedTuple):
     """What a training step consumes: the batch after the perturbation on the training device.

@@ -11,6 +11,7 @@ on a CPU they take their steps in turn, so that the hour of a shared machine wei
 import json
 import os
 import platform
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,29 @@ from omegaconf import DictConfig
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.timed import data_alone, end_to_end, made_batch, made_runner, made_task, ours
+from conmim_lightning.timed import (
+    attention_alone,
+    data_alone,
+    end_to_end,
+    for_pretraining,
+    last_of_ours,
+    made_batch,
+    made_runner,
+    made_task,
+)
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-STAGES = ("step", "data", "run", "sizes")
-_WAYS = ("plain", "eager", "compiled")
+STAGES = ("step", "attention", "data", "run", "sizes")
 
 
-def measure(plain: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+def measure(
+    plain: dict[str, Any], other: dict[str, Any] | None = None, keep: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
     """Time every stage that the configuration names.
 
     Args:
         plain: checked configuration.
         other: another one, whose ways that are not plain take their steps in turn with ours.
+        keep: is given what was found so far after each stage, so that nothing is lost if a later one fails.
 
     Returns:
         device, torch, batch_size, operations (a step and image), ceilings (operations a second by precision), ways (for
@@ -43,38 +54,46 @@ def measure(plain: dict[str, Any], other: dict[str, Any] | None = None) -> dict[
     """
     import torch
 
-    from conmim_lightning.speed.device import product_rate, told_device
+    from conmim_lightning.speed.device import product_rate, told_device, training_device
     from conmim_lightning.speed.operations import counted_operations
     from conmim_lightning.speed.ours import DTYPES
 
     wanted = plain["benchmark"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device(plain["trainer"]["accelerator"])
     found: dict[str, Any] = {
         "device": told_device(device),
         "torch": torch.__version__,
         "batch_size": wanted["batch_size"],
-        "operations": sum(counted_operations(partial(made_task, plain), made_batch(plain, 2)).values()) / 2,
+        "operations": sum(counted_operations(made_task(plain), made_batch(plain, 2)).values()) / 2,
         "ways": {},
     }
-    precisions = {precision for _, precision in pairs(wanted)}
-    dtypes = {precision: DTYPES[precision] or torch.float32 for precision in PRECISIONS if precision in precisions}
-    rates = {precision: [product_rate(device, dtype)] for precision, dtype in dtypes.items()}
-    if "step" in wanted["stages"]:
-        _measure_ways(found, plain, other, device)
-    if "data" in wanted["stages"]:
-        found["data"] = data_alone(plain)
-    if "run" in wanted["stages"]:
-        found["run"] = end_to_end(plain)
-    if "sizes" in wanted["stages"]:
-        found["sizes"] = _by_size(plain, device)
+    precisions = {*wanted["precisions"], *(precision for _, precision in pairs(wanted))}
+    dtypes = {precision: DTYPES[precision] or torch.float32 for precision in DTYPES if precision in precisions}
+    found["ceilings"] = {precision: product_rate(device, dtype) for precision, dtype in dtypes.items()}
+    stages = {
+        "step": lambda: _measure_ways(found, plain, other, device, keep),
+        "attention": lambda: found.update(attention=attention_alone(plain, device)),
+        "data": lambda: found.update(data=data_alone(plain)),
+        "run": lambda: found.update(run=end_to_end(plain)),
+        "sizes": lambda: found.update(sizes=_by_size(plain, device)),
+    }
+    for stage in STAGES:
+        if stage in wanted["stages"]:
+            stages[stage]()
+            keep(found)
     for precision, dtype in dtypes.items():  # again, since another's work may have stood in the way
-        rates[precision].append(product_rate(device, dtype))
-    found["ceilings"] = {precision: max(rate) for precision, rate in rates.items()}
+        found["ceilings"][precision] = max(found["ceilings"][precision], product_rate(device, dtype))
     return found
 
 
-def _measure_ways(found: dict[str, Any], plain: dict[str, Any], other: dict[str, Any] | None, device: Any) -> None:
-    """Put the ways of one configuration, or of two, into what was found."""
+def _measure_ways(
+    found: dict[str, Any],
+    plain: dict[str, Any],
+    other: dict[str, Any] | None,
+    device: Any,
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """Put the ways of one configuration, or of two, into what was found; on a GPU the others go on if one fails."""
     from conmim_lightning.speed.turns import in_turn
 
     wanted = plain["benchmark"]
@@ -82,13 +101,20 @@ def _measure_ways(found: dict[str, Any], plain: dict[str, Any], other: dict[str,
     if other is not None:
         makers |= {f"other {name}": make for name, make in _makers(other).items() if not name.startswith("plain")}
     together = [makers] if device.type == "cpu" else [{name: make} for name, make in makers.items()]
-    ways = {}
-    for group in together:  # a GPU's memory is for one at a time
-        ways |= in_turn(group, warmup=wanted["warmup"], steps=wanted["steps"])
-    found["ways"] = {name: way for name, way in ways.items() if not name.startswith("other ")}
+    theirs: dict[str, Any] = {}
     if other is not None:
-        theirs = {name.removeprefix("other "): way for name, way in ways.items() if name.startswith("other ")}
         found["other"] = {"batch_size": other["benchmark"]["batch_size"], "told": wanted["against"], "ways": theirs}
+    for group in together:  # a GPU's memory is for one at a time
+        try:
+            ways = in_turn(group, warmup=wanted["warmup"], steps=wanted["steps"])
+        except RuntimeError as error:
+            if device.type == "cpu":
+                raise
+            found.setdefault("errors", {})[next(iter(group))] = str(error).splitlines()[0]
+            continue
+        for name, way in ways.items():
+            (theirs if name.startswith("other ") else found["ways"])[name.removeprefix("other ")] = way
+        keep(found)
 
 
 def pairs(wanted: dict[str, Any]) -> list[tuple[str, str]]:
@@ -97,13 +123,16 @@ def pairs(wanted: dict[str, Any]) -> list[tuple[str, str]]:
     Raises:
         ValueError: a way or precision is unknown.
     """
+    from conmim_lightning.speed.ours import DTYPES
+    from conmim_lightning.speed.runner import WAYS
+
     found = []
     for precision in wanted["precisions"]:
         for way in wanted["ways"]:
             pair = tuple(way.split(maxsplit=1)) if " " in way else (way, precision)
-            if pair[0] not in _WAYS or pair[1] not in PRECISIONS:
+            if pair[0] not in WAYS or pair[1] not in DTYPES:
                 raise ValueError(
-                    f"benchmark.ways and precisions must be of {', '.join(_WAYS)} and of {', '.join(PRECISIONS)}, "
+                    f"benchmark.ways and precisions must be of {', '.join(WAYS)} and of {', '.join(DTYPES)}, "
                     f"got {way!r} in {precision!r}"
                 )
             found.append(pair)
@@ -130,8 +159,7 @@ def _by_size(plain: dict[str, Any], device: Any) -> dict[str, Any]:
     from conmim_lightning.speed.sizes import sizes
 
     wanted = plain["benchmark"]
-    limit = memory_limit(device) if wanted["memory"] is None else int(wanted["memory"] * 2**30)
-    way = ours(wanted)
+    limit, way = memory_limit(device, wanted["memory"]), last_of_ours(wanted)
 
     def make(precision: str, size: int) -> Remote:
         return Remote(f"{way} {precision}, batch {size}", made_runner, plain, way, precision, size)
@@ -181,41 +209,39 @@ def time_images(plain: dict[str, Any]) -> None:
     benchmark = instantiate(plain["benchmark"]["images"])
     found = benchmark.run()
     print(f"{platform.processor() or platform.machine()}, one thread a process")
-    print(benchmark.told(found))
-    _write(found, plain)
+    print(benchmark.told(found), _write(found, plain), sep="\n")
 
 
 def time_steps(plain: dict[str, Any]) -> None:
     """Time the training in every way and precision that the configuration names."""
-    stages = plain["benchmark"]["stages"]
-    if not stages or set(stages) - set(STAGES) or not pairs(plain["benchmark"]):
-        raise ValueError(f"benchmark needs ways, precisions, and stages of {', '.join(STAGES)}, got {stages}")
-    import torch
+    from conmim_lightning.speed.device import training_device
+    from conmim_lightning.speed.plot import draw
+    from conmim_lightning.speed.told import against, told
 
-    if "16-mixed" in {precision for _, precision in pairs(plain["benchmark"])} and not torch.cuda.is_available():
+    for_pretraining(plain, "benchmark")
+    stages, ways = plain["benchmark"]["stages"], pairs(plain["benchmark"])
+    if not stages or set(stages) - set(STAGES) or not ways:
+        raise ValueError(f"benchmark needs ways, precisions, and stages of {', '.join(STAGES)}, got {stages}")
+    on_cpu = training_device(plain["trainer"]["accelerator"]).type == "cpu"
+    if on_cpu and any(precision == "16-mixed" for _, precision in ways):
         raise ValueError(
             "benchmark.precisions and ways may have 16-mixed on a GPU only: CPUs take minutes a step in it"
         )
     saved, other = _other(plain["benchmark"]["against"])
-    found = measure(plain, other)
-
-    from conmim_lightning.speed.plot import draw
-    from conmim_lightning.speed.told import against, told
-
+    found = measure(plain, other, lambda found: print("so far:", _write(found, plain)))
+    path = _write(found, plain)
     print(told(found))
     if to := saved or found.get("other"):
         print(against(found, to))
-    picture = _write(found, plain).with_suffix(".png")
-    draw(found, picture)
-    print(os.path.relpath(picture))
+    draw(found, path.with_suffix(".png"))
+    print(path, path.with_suffix(".png"), sep="\n")
 
 
 def _write(found: dict[str, Any], plain: dict[str, Any]) -> Path:
     path = Path(plain["paths"]["run_dir"], "benchmark.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1))
-    print(os.path.relpath(path))
-    return path
+    return Path(os.path.relpath(path))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Composition of configurations and their check before anything slow starts."""
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from conmim_lightning.signatures import signature_faults, targets
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf").resolve())
@@ -81,20 +81,21 @@ def _is_number(value: Any, least: float, *, whole: bool = False) -> bool:
     return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and value >= least
 
 
-_RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
-    ("schedule", "accumulate"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
-    ("schedule", "clip_norm"): (lambda value: value is None or _is_number(value, 1e-12), "above 0, or null"),
-    ("benchmark", "batch_size"): (lambda value: _is_number(value, 2, whole=True), "a whole number of at least 2"),
-    ("benchmark", "steps"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
-    ("plan", "images"): (lambda value: value is None or _is_number(value, 1, whole=True), "at least 1, or null"),
-    ("plan", "steps"): (lambda value: _is_number(value, 1, whole=True), "a whole number of at least 1"),
-    ("plan", "warmup"): (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
-    ("plan", "memory"): (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null"),
-    ("benchmark", "memory"): (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null"),
-    ("benchmark", "warmup"): (lambda value: _is_number(value, 0, whole=True), "a whole number of at least 0"),
-}
+def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: _is_number(value, least, whole=True), f"a whole number of at least {least}"
 
-_HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+_MEMORY = (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null")
+_RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
+    ("schedule", "accumulate"): _whole(1),
+    ("schedule", "clip_norm"): (lambda value: value is None or _is_number(value, 1e-12), "above 0, or null"),
+    ("plan", "images"): (lambda value: value is None or _is_number(value, 1, whole=True), "at least 1, or null"),
+    ("plan", "memory"): _MEMORY,
+    ("benchmark", "batch_size"): _whole(2),
+    ("benchmark", "memory"): _MEMORY,
+    **{(group, "steps"): _whole(1) for group in ("plan", "benchmark")},
+    **{(group, "warmup"): _whole(0) for group in ("plan", "benchmark")},
+}
 
 
 class ConfigError(ValueError):
@@ -115,13 +116,11 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     for group, keys in _PLAIN_GROUPS.items():
         unknown = [key for key in cfg.get(group) or () if key not in keys]
         faults += [f"{group}.{key}: unknown; {group} has {', '.join(keys)}" for key in unknown]
-    faults += [*_once(_unresolved(cfg, "")), *_out_of_range(cfg)]
+    faults += [*_once(_unresolved(cfg, "")), *_out_of_range(cfg), *_hidden_gradients(cfg)]
     written = OmegaConf.to_container(cfg, resolve=False)  # a reference to another group stays one: checked there
     assert isinstance(written, dict)
     faults += _untargeted(written)
-    faults += [
-        f"{name}.{key}: {fault}" for name, node in _targets(written, "") for key, fault in _signature_faults(node)
-    ]
+    faults += [f"{name}.{key}: {fault}" for name, node in targets(written, "") for key, fault in signature_faults(node)]
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise ConfigError(f"{len(faults)} fault(s) in the configuration:\n{listed}")
@@ -151,6 +150,16 @@ def _out_of_range(cfg: DictConfig) -> Iterator[str]:
             value = OmegaConf.to_container(cfg[group]).get(key)  # type: ignore[union-attr]
             if not (isinstance(value, str) and "${" in value) and not allowed(value):
                 yield f"{group}.{key}: must be {told}, got {value!r}"
+
+
+def _hidden_gradients(cfg: DictConfig) -> Iterator[str]:
+    """A fused step under float16's scaler, whose gradients nobody could clip or look at."""
+    values = [OmegaConf.select(cfg, name, throw_on_resolution_failure=False) for name in _SCALED]
+    if values == ["16-mixed", True]:
+        yield "trainer.precision: 16-mixed needs optimizer.fused=false: a fused step hides the gradients"
+
+
+_SCALED = ("trainer.precision", "optimizer.fused")
 
 
 def _unresolved(node: Any, name: str) -> Iterator[str]:
@@ -184,64 +193,3 @@ def _once(faults: Iterable[str]) -> list[str]:
     """Each fault at the first place that has it."""
     seen: set[str] = set()
     return [fault for fault in faults if (what := fault.partition(": ")[2]) not in seen and not seen.add(what)]
-
-
-def _targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dictionary with a ``_target_``, with its place."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield name, node
-        for key, value in node.items():
-            yield from _targets(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from _targets(value, f"{name}.{number}")
-
-
-def _signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and fault, where the target's signature speaks against the given arguments."""
-    try:
-        parameters = _parameters(_locate(node["_target_"]))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        yield "_target_", f"{node['_target_']!r} cannot be used: {error}"
-        return
-    given = [key for key in node if key not in _HYDRA_KEYS]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for key in given:
-            if key not in parameters:
-                yield key, f"{node['_target_']} takes no such argument; it takes {', '.join(parameters)}"
-    if node.get("_partial_"):
-        return
-    for key, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind in (
-            parameter.KEYWORD_ONLY,
-            parameter.POSITIONAL_OR_KEYWORD,
-        )
-        if required and key not in given:
-            yield key, f"missing; {node['_target_']} needs it"
-
-
-def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """What a target takes; one of our classes that takes any keyword hands it on to the class above it."""
-    found = dict(inspect.signature(target).parameters)
-    ours = inspect.isclass(target) and target.__module__.startswith("conmim_lightning.")
-    if ours and any(p.kind is p.VAR_KEYWORD for p in found.values()):
-        above = {name: p.replace(default=None) for name, p in _parameters(target.__base__).items()}
-        found = above | {name: p for name, p in found.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    return found
-
-
-def _locate(target: str) -> Any:
-    """The object that a dotted path names."""
-    parts = target.split(".")
-    for length in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = import_module(".".join(parts[:length]))
-        except ModuleNotFoundError as error:
-            if error.name and not target.startswith(error.name):
-                raise
-            continue
-        for part in parts[length:]:
-            found = getattr(found, part)
-        return found
-    raise ImportError(f"no module {parts[0]!r}")

@@ -6,7 +6,6 @@ With ``data.root=/my/images`` it counts the images there. Nothing is trained and
 
 import json
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from omegaconf import DictConfig
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.timed import made_batch, made_runner, made_task
+from conmim_lightning.timed import for_pretraining, made_batch, made_runner, made_task
 
 IMAGENET = 1_281_167
 """Images of ImageNet-1K's training set."""
@@ -35,10 +34,10 @@ def forecast(plain: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    from conmim_lightning.speed.device import product_rate, told_device
+    from conmim_lightning.speed.device import product_rate, told_device, training_device
     from conmim_lightning.speed.ours import DTYPES
 
-    device = torch.device("cuda" if torch.cuda.is_available() and plain["trainer"]["accelerator"] != "cpu" else "cpu")
+    device = training_device(plain["trainer"]["accelerator"])
     precision = plain["trainer"]["precision"]
     if precision not in DTYPES:
         raise ValueError(f"plan knows trainer.precision of {', '.join(DTYPES)}, got {precision!r}")
@@ -62,7 +61,7 @@ def _counted(plain: dict[str, Any]) -> dict[str, Any]:
     from conmim_lightning.speed.operations import counted_operations, counted_parameters, operations_by_shape
 
     task, batch = made_task(plain), made_batch(plain, 2)
-    counted = sum(counted_operations(partial(made_task, plain), batch).values()) / len(batch.crop)
+    counted = sum(counted_operations(task, batch).values()) / len(batch.crop)
     operations = operations_by_shape(task, batch.most_hidden) | {"counted": counted}
     return {"parameters": counted_parameters(task.model.student), "operations": operations}
 
@@ -72,16 +71,19 @@ def _timed(plain: dict[str, Any], precision: str, device: Any) -> dict[str, Any]
     from conmim_lightning.speed.device import memory_limit
     from conmim_lightning.speed.sizes import largest_batch
 
-    wanted, batch_size = plain["plan"]["memory"], plain["data"]["batch_size"]
-    limit = memory_limit(device) if wanted is None else int(wanted * 2**30)
+    limit, batch_size = memory_limit(device, plain["plan"]["memory"]), plain["data"]["batch_size"]
     size = max(4, min(_SMALL[device.type], batch_size))
     half, whole = _measured(plain, precision, size // 2), _measured(plain, precision, size)
+    kept = _kept_views(plain, device)
+    half["peak"] += kept * (size // 2)
+    whole["peak"] += kept * size
     largest = largest_batch((size // 2, half["peak"]), (size, whole["peak"]), limit)
     image = (whole["peak"] - half["peak"]) / (size - size // 2)
     memory = whole["held"] | {"image": image, "batch_size": size, "peak": whole["peak"], "limit": limit}
     fitting = min(batch_size, largest)
     if device.type == "cuda" and fitting > size:  # a CPU is as fast with few images as with many
-        size, whole = fitting, _measured(plain, precision, fitting)
+        size, whole = _largest_measured(plain, precision, fitting, size, whole)
+        largest = size if size < fitting else largest  # memory did not suffice for what the line had told
     return {
         "memory": memory,
         "largest_batch": largest,
@@ -90,12 +92,34 @@ def _timed(plain: dict[str, Any], precision: str, device: Any) -> dict[str, Any]
     }
 
 
+def _largest_measured(
+    plain: dict[str, Any], precision: str, wanted: int, size: int, found: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Images and steps of the wanted batch, or of one that is an eighth smaller while memory does not suffice."""
+    from conmim_lightning.speed.remote import OutOfMemoryError
+
+    while wanted > size:
+        try:
+            return wanted, _measured(plain, precision, wanted)
+        except OutOfMemoryError:
+            wanted = wanted * 7 // 8
+    return size, found
+
+
+def _kept_views(plain: dict[str, Any], device: Any) -> int:
+    """Bytes an image of the views that a run keeps besides those at hand, to tell of a step that is not finite."""
+    if device.type != "cuda" or not plain["callbacks"].get("divergence"):
+        return 0
+    backbone, float32, views = plain["backbone"], 4, 2
+    batches = 2 * plain["schedule"]["accumulate"] - 1  # of this step and the one before, which is told of late
+    return batches * views * float32 * backbone["in_chans"] * backbone["img_size"] ** 2
+
+
 def _measured(plain: dict[str, Any], precision: str, size: int) -> dict[str, Any]:
     """Steps of a batch in a process of its own."""
     from conmim_lightning.speed.remote import Remote
 
-    way = "compiled" if plain["task"]["compile"] else "eager"
-    runner = Remote(f"batch {size}", made_runner, plain, way, precision, size)
+    runner = Remote(f"batch {size}", made_runner, plain, "ours", precision, size)
     runner.ask("steps", plain["plan"]["warmup"])
     steps = runner.ask("steps", plain["plan"]["steps"])
     found = {
@@ -132,10 +156,14 @@ def kept_checkpoints(plain: dict[str, Any]) -> int:
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="plan")
 def main(cfg: DictConfig) -> None:
     """Tell on one screen what the run would take."""
+    from conmim_lightning.speed.device import training_device
+
     plain = check(cfg)
     quiet_libraries()
-    if "momentum_start" not in plain["task"]:
-        raise ValueError(f"plan is for pre-training, got task {plain['task']['_target_'].rsplit('.', 1)[-1]}")
+    on_cpu = training_device(plain["trainer"]["accelerator"]).type == "cpu"
+    if on_cpu and plain["trainer"]["precision"] == "16-mixed":
+        raise ValueError("plan knows trainer.precision=16-mixed on a GPU only: CPUs take minutes a step in it")
+    for_pretraining(plain, "plan")
     os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
     found = forecast(plain)
 

@@ -7,6 +7,12 @@ from conmim_lightning.messages import quiet_libraries
 from conmim_lightning.resolvers import register_resolvers
 
 
+def for_pretraining(plain: dict[str, Any], command: str) -> None:
+    """Raise ValueError for a configuration of another task, whose step the command does not know."""
+    if "momentum_start" not in plain["task"]:
+        raise ValueError(f"{command} is for pre-training, got task {plain['task']['_target_'].rsplit('.', 1)[-1]}")
+
+
 def made_task(plain: dict[str, Any]) -> Any:
     """The task of a checked configuration."""
     from hydra.utils import instantiate
@@ -20,18 +26,19 @@ def made_runner(plain: dict[str, Any], way: str, precision: str, batch_size: int
     Args:
         plain: checked configuration.
         way: of ``speed.runner.WAYS``.
-        precision: of ``PRECISIONS``.
+        precision: a key of ``speed.ours.DTYPES``.
         batch_size: images.
     """
     import torch
     from hydra.utils import instantiate
 
     from conmim_lightning.allocator import keep_freed_memory
+    from conmim_lightning.speed.device import training_device
     from conmim_lightning.speed.runner import Runner
 
     quiet_libraries()
     register_resolvers()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device(plain["trainer"]["accelerator"])
     if way != "plain" and device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(plain["seed"])
@@ -62,8 +69,7 @@ def made_batch(plain: dict[str, Any], batch_size: int) -> Any:
     crop = torch.randint(0, 256, (batch_size, channels, size, size), dtype=torch.uint8, generator=random)
     rows = torch.stack([draw(random) for _ in range(batch_size)])
     mask = torch.stack([masking(random) for _ in range(batch_size)])
-    most = int(mask.flatten(1).sum(1).max())
-    return PretrainBatch(crop, rows, mask, torch.arange(batch_size), [""] * batch_size, most)
+    return PretrainBatch(crop, rows, mask, torch.arange(batch_size), [""] * batch_size).counted()
 
 
 def _with_images(plain: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +96,18 @@ def data_alone(plain: dict[str, Any]) -> dict[str, Any]:
     return {"rates": rates, "num_workers": data.num_workers, "precision": ""}
 
 
+def attention_alone(plain: dict[str, Any], device: Any) -> dict[str, Any]:
+    """Seconds of the ways to attend, in the model's shape, for each precision."""
+    from conmim_lightning.speed.attentions import attentions, shape_of
+    from conmim_lightning.speed.ours import DTYPES
+
+    shape, wanted = shape_of(made_task(plain).model.student.encoder), plain["benchmark"]
+    return {
+        precision: attentions(device, DTYPES[precision], batch_size=wanted["batch_size"], **shape)
+        for precision in wanted["precisions"]
+    }
+
+
 def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
     """Rates of the whole under the Trainer, in the last precision, and the share of the time that waits for data."""
     from hydra.utils import instantiate
@@ -97,7 +115,8 @@ def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
     from conmim_lightning.callbacks.batch_times import BatchTimes
 
     wanted, precision = plain["benchmark"], plain["benchmark"]["precisions"][-1]
-    compiled = plain["task"]["compile"] or ours(wanted) == "compiled"
+    way = last_of_ours(wanted)
+    compiled = plain["task"]["compile"] or way == "compiled"
     data = instantiate(_with_images(plain))
     group = max(1, data.num_workers)
     times = BatchTimes(warmup=wanted["warmup"] + 2 * group, group=group)
@@ -112,10 +131,10 @@ def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
         "waits": [wait / seconds for wait, seconds in zip(times.waits, times.seconds, strict=True)],
         "num_workers": data.num_workers,
         "precision": precision,
-        "compiled": compiled,
+        "way": way,
     }
 
 
-def ours(wanted: dict[str, Any]) -> str:
-    """The last of the ways that is ours and names no precision of its own, else "eager"."""
-    return [way for way in ("eager", *wanted["ways"]) if way in ("eager", "compiled")][-1]
+def last_of_ours(wanted: dict[str, Any]) -> str:
+    """The last of the ways that is not the official one and names no precision of its own, else "ours"."""
+    return [way for way in ("ours", *wanted["ways"]) if way in ("ours", "compiled")][-1]

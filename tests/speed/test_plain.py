@@ -8,7 +8,10 @@ import pytest
 import torch
 import torch._dynamo.utils
 from conftest import conmim
+from pretraining import drawn, fit, flat, make_batches, make_task
 
+from conmim_lightning.models import encoder
+from conmim_lightning.models.attention import aligned, choose_attention
 from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.speed.device import forget_peak, peak_bytes, product_rate
 from conmim_lightning.speed.operations import step_operations
@@ -23,7 +26,7 @@ def _nothing_compiled_before():
     torch._dynamo.utils.counters.clear()
 
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def task_of(model, optimizer=None):
@@ -36,26 +39,6 @@ def task_of(model, optimizer=None):
         warmup_epochs=0,
         min_lr=0.0,
     )
-
-
-def drawn(model, batch):
-    """Weights that are all at work, views and a mask for a model."""
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    height, width = model.student.encoder.grid_size
-    views = [torch.randn(batch, *model.student.encoder.input_shape) for _ in range(2)]
-    mask = torch.rand(batch, height, width) < 0.6
-    mask[:, 0, 0] = True
-    return views, mask
-
-
-def flat(model):
-    """All trained numbers of student and teacher, in a row."""
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 @pytest.mark.parametrize("batch", [2, 5])
@@ -95,15 +78,29 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
         (torch.float32, "bf16-mixed", SGD, 2e-2, 2e-2),  # rounding at 8 bits, of moves of up to .1
     ],
 )
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[pytest.mark.slow, COMPILER])])
-def test_three_steps(dtype, precision, optimizer, tolerance, moved, compiled):
-    model = conmim(img_size=24)
-    views, mask = drawn(model, 4)
+@pytest.mark.parametrize(
+    ("img_size", "batch", "compiled"),
+    [(24, 4, False), (56, 3, False), (32, 1, False), pytest.param(24, 4, True, marks=[pytest.mark.slow, COMPILER])],
+)
+def test_three_steps(dtype, precision, optimizer, tolerance, moved, img_size, batch, compiled):
+    three_steps(conmim(img_size=img_size), dtype, precision, optimizer, tolerance, moved, batch, compiled)
+
+
+@pytest.mark.slow
+@COMPILER
+@pytest.mark.parametrize("compiled", [False, True])
+def test_three_steps_with_checkpointing(compiled):
+    model = conmim(img_size=24, checkpointing=True)
+    three_steps(model, torch.float64, "32-true", ADAMW, 1e-9, 1e-9, 4, compiled)
+
+
+def three_steps(model, dtype, precision, optimizer, tolerance, moved, batch, compiled):
+    views, mask = drawn(model, batch)
     model, views = model.to(dtype), [view.to(dtype) for view in views]
     theirs, start = copy.deepcopy(model), copy.deepcopy(model)
     names = list(model.state_dict())
     task = task_of(model, partial(optimizer, fused=True))
-    ours = OurStep(task, batch_size=4, clip_norm=1.0, precision=precision, compiled=compiled)
+    ours = OurStep(task, batch_size=batch, clip_norm=1.0, precision=precision, compiled=compiled)
     their_optimizer = optimizer(theirs.student.parameters(), fused=False, foreach=False)
     plain = PlainStep(theirs, their_optimizer, temperature=0.1, clip_norm=1.0, precision=precision)
     for _ in range(3):
@@ -116,6 +113,74 @@ def test_three_steps(dtype, precision, optimizer, tolerance, moved, compiled):
     assert (moves[0] - moves[1]).norm() <= moved * moves[1].norm()
     for name, parameter in model.named_parameters():
         assert (parameter - theirs.get_parameter(name)).abs().max() <= tolerance, name
+
+
+def test_accumulated_batches_train_as_their_mean_written_out():
+    """Two batches a step under the Trainer, against the official operations by hand."""
+    model = conmim()
+    drawn(model, 1)
+    theirs, start = copy.deepcopy(model), copy.deepcopy(model)
+    fit(
+        make_task(model=model, optimizer=partial(SGD, weight_decay=0.0), momentum_end=0.9, min_lr=0.1),
+        make_batches(4),
+        accumulate_grad_batches=2,
+    )
+    optimizer = SGD(theirs.student.parameters(), weight_decay=0.0)
+    batches = list(make_batches(4))
+    for pair in (batches[:2], batches[2:]):
+        optimizer.zero_grad()
+        for batch in pair:
+            with torch.no_grad():
+                keys = plain_branch(theirs.teacher.branch, batch.teacher_view)
+            queries = plain_branch(theirs.student, batch.student_view, batch.mask)
+            (plain_loss(queries, keys, batch.mask, 0.1) / 2).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.student.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            for mine, other in zip(theirs.teacher.branch.parameters(), theirs.student.parameters(), strict=True):
+                mine.mul_(0.9).add_(0.1 * other)
+    moves = [flat(trained) - flat(start) for trained in (model, theirs)]
+    assert moves[1].norm() > 0.1
+    assert (moves[0] - moves[1]).norm() <= 1e-4 * moves[1].norm()
+
+
+@pytest.mark.parametrize("img_size", [24, 56])  # 10 and 50 tokens, in rows of 16 and 56
+def test_the_fused_attention_of_other_devices(img_size, monkeypatch):
+    """What a GPU takes, on the CPU: torch's fused attention on a bias whose rows are aligned."""
+    model = conmim(img_size=img_size)
+    views, mask = drawn(model, 3)
+    model, views = model.double(), [view.double() for view in views]
+    found = []
+    for on_gpu in (False, True):
+        if on_gpu:
+            monkeypatch.setattr(encoder, "ready_bias", aligned)
+            monkeypatch.setattr(encoder, "choose_attention", lambda blocks, device: choose_attention(blocks, GPU))
+        model.zero_grad()
+        loss = task_of(model).loss(model.student(views[0], mask), model.teach(views[1]), mask)
+        loss.backward()
+        assert all(block.attn.fused_attn == on_gpu for block in model.student.encoder.backbone.blocks)
+        found.append([loss.detach(), *(parameter.grad.clone() for parameter in model.student.parameters())])
+    assert model.student.encoder.backbone.rel_pos_bias.relative_position_bias_table.grad.abs().max() > 1e-6
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_the_compiled_perturbation_has_no_graph_break():
+    """What is compiled on GPUs, on a device that has no values either."""
+    views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0).to("meta")
+    crop = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="meta")
+    made = torch.compile(views, backend="eager", fullgraph=True)(crop, torch.empty(4, 2, 8, device="meta"))
+    assert [view.shape for view in made] == [(4, 3, 32, 32)] * 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_the_compiled_perturbation_of_a_cpu_would_break():
+    """The check sees what it is there for: images to blur are picked."""
+    views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["strong"], largest_sigma=2.0)
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException, match=r"len\(chosen\)"):
+        torch.compile(views, backend="eager", fullgraph=True)(
+            torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, 1, 8)
+        )
 
 
 def test_another_family_is_refused():

@@ -1,5 +1,7 @@
 import pytest
+import torch
 
+from conmim_lightning.speed.remote import OutOfMemoryError, sendable
 from conmim_lightning.speed.sizes import largest_batch, sizes
 
 
@@ -11,7 +13,7 @@ class Fake:
 
     def ask(self, what, *arguments):
         if 100 + 10 * self.size > self.there_is:
-            raise RuntimeError("OutOfMemoryError: CUDA out of memory")
+            raise OutOfMemoryError("CUDA out of memory")
         return {"step": [0.5] * arguments[0]} if what == "steps" else 100 + 10 * self.size
 
     def end(self):
@@ -44,9 +46,25 @@ def test_running_out_of_memory_ends_the_list():
     assert found[-1]["step"] is found[-1]["peak_bytes"] is None
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), OutOfMemoryError),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemoryError),
+        (RuntimeError("CUDA error: out of memory"), OutOfMemoryError),
+        (MemoryError(), OutOfMemoryError),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), RuntimeError),
+        (ValueError("no"), ValueError),
+    ],
+)
+def test_what_the_other_process_is_told(error, kind, capfd):
+    assert type(sendable(error)) is kind
+    assert ("illegal" in capfd.readouterr().err) == (kind is RuntimeError), "what nobody foresaw is printed"
+
+
 def test_other_errors_are_errors():
     def broken(size):
-        raise RuntimeError("TypeError: no")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    with pytest.raises(RuntimeError, match="no"):
+    with pytest.raises(RuntimeError, match="illegal"):
         sizes(broken, 8, 10**6, warmup=1, steps=2)

@@ -4,45 +4,31 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import pretraining
 import pytest
 import torch
 from conftest import conmim
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback
+from pretraining import make_batches
 from torch.utils.data import DataLoader
 
-from conmim_lightning.batches import PretrainViews
 from conmim_lightning.callbacks.divergence import Divergence
 from conmim_lightning.optim.non_finite import NonFiniteError
 from conmim_lightning.perturbation.apply import Perturbation
-from conmim_lightning.tasks.pretrain import PretrainTask
 
 
 def make_task(**changes):
-    seed_everything(0, verbose=False)
+    """Watched at each step, without perturbation, and with an optimizer that is not fused."""
     arguments = {
-        "model": conmim(),
         "perturbation": Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=("weak", "weak"), largest_sigma=2),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.05),
-        "batch_size": 4,
         "epochs": 2,
-        "warmup_epochs": 0,
-        "min_lr": 0.0,
-        "momentum_start": 0.9,
         "monitor_every": 1,
     }
-    return PretrainTask(**(arguments | changes))
+    return pretraining.make_task(**(arguments | changes))
 
 
-def make_batches(count=6, bad=None):
-    random = torch.Generator().manual_seed(0)
-    batches = []
-    for number in range(count):
-        student, teacher = (torch.randn(4, 3, 32, 32, generator=random) for _ in range(2))
-        if number == bad:
-            student[2] = torch.nan
-        mask = torch.rand(4, 4, 4, generator=random) < 0.5
-        batches.append(PretrainViews(student, teacher, mask, torch.arange(4) + 4 * number))
-    return DataLoader(batches, batch_size=None)
+fit = partial(pretraining.fit, max_epochs=2)
 
 
 class Watch(Callback):
@@ -56,21 +42,6 @@ class Watch(Callback):
         self.teacher.append(model.teacher.branch.encoder.backbone.cls_token.detach().clone())
         self.student.append(model.student.encoder.backbone.cls_token.detach().clone())
         self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
-
-
-def fit(task, batches, *callbacks, **changes):
-    arguments = {"max_epochs": 2, "gradient_clip_val": 1.0}
-    trainer = Trainer(
-        **(arguments | changes),
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(task, batches)
-    return trainer
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -206,3 +177,19 @@ def test_clipping_by_value_is_refused():
 
 def test_inference_gives_the_teachers_patch_tokens():
     assert make_task()(torch.randn(2, 3, 32, 32)).shape == (2, 16, 16)
+
+
+def test_no_gradients_are_kept_between_steps():
+    """Lightning lets go of them after the next forward passes, where memory is at its peak."""
+
+    class Gradients(Callback):
+        def __init__(self):
+            self.kept = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.kept.append(any(parameter.grad is not None for parameter in pl_module.parameters()))
+
+    for accumulate, kept in ((1, [False] * 6), (2, [True, False] * 3)):  # of each of two epochs
+        gradients = Gradients()
+        fit(make_task(), make_batches(), gradients, accumulate_grad_batches=accumulate)
+        assert gradients.kept == 2 * kept

@@ -98,7 +98,7 @@ class PretrainDataset(Dataset[PretrainBatch]):
     def collate(samples: list[PretrainBatch]) -> PretrainBatch:
         """A batch of samples."""
         batch: PretrainBatch = default_collate(samples)
-        return batch._replace(most_hidden=int(batch.mask.flatten(1).sum(1).max()))
+        return batch.counted()
 
     def _picture(self, key: SampleKey) -> Sized:
         if self._kept is None:

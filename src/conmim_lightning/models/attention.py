@@ -2,8 +2,9 @@
 
 Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's fused attention has no kernel that gives the bias a
 gradient; it falls back on a path in float32 that takes twice the time of the plain operations under bfloat16. On GPUs
-the memory-efficient kernel takes the bias, if its rows begin at multiples of 8 entries; else torch copies it in every
-block.
+torch's fused kernels take the bias in the dtype of the queries, the one for training if its rows begin at multiples of
+8 entries; else torch copies it in every block. That is what torch's sources say and has not been measured; on the
+device at hand ``benchmark.stages=[attention]`` does it, for FlexAttention too, which training does not offer.
 """
 
 from collections.abc import Iterable
@@ -37,5 +38,10 @@ def ready_bias(bias: Tensor) -> Tensor:
         return bias
     if torch.is_autocast_enabled(bias.device.type):
         bias = bias.to(torch.get_autocast_dtype(bias.device.type))
+    return aligned(bias)
+
+
+def aligned(bias: Tensor) -> Tensor:
+    """The bias (1, heads, T, T), each row at a multiple of 8 entries."""
     tokens = bias.shape[-1]
     return F.pad(bias, (0, -tokens % _ALIGNED))[..., :tokens]

@@ -13,6 +13,15 @@ from pathlib import Path
 import torch
 
 
+def training_device(accelerator: str) -> torch.device:
+    """Where one process trains.
+
+    Args:
+        accelerator: Lightning's name of the device; "cpu" leaves a GPU alone.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
+
+
 def wait(device: torch.device) -> None:
     """Return when the device has done all that it was given."""
     if device.type == "cuda":
@@ -35,10 +44,17 @@ def _processor() -> str:
         return f"{platform.machine()} CPU"
 
 
-def memory_limit(device: torch.device) -> int:
-    """Bytes that one process may take: nine tenths of the GPU's, or of what is free on a machine without one."""
+def memory_limit(device: torch.device, gib: float | None = None) -> int:
+    """Bytes that one process may take.
+
+    Args:
+        device: to train on.
+        gib: that many GiB; None takes nine tenths of what is free, of the GPU or of a machine without one.
+    """
+    if gib is not None:
+        return int(gib * 2**30)
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory * 9 // 10
+        return torch.cuda.mem_get_info(device)[0] * 9 // 10
     if sys.platform.startswith("linux"):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -63,12 +79,23 @@ def product_rate(device: torch.device, dtype: torch.dtype, *, size: int | None =
         device: to measure.
         dtype: of the matrices.
         size: rows and columns; None takes 8192 on a GPU and 2048 on a CPU.
-        rounds: products that are timed, after two that are not.
+        rounds: that are timed, after two that are not; of one product on a CPU, on a GPU of a hundred in a row, since
+            it slows down under steady work.
     """
-    size = size or (8192 if device.type == "cuda" else 2048)
+    on_gpu = device.type == "cuda"
+    size, products = size or (8192 if on_gpu else 2048), 100 if on_gpu else 1
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    found = [seconds(lambda: left @ right, device) for _ in range(2 + rounds)][2:]
-    return 2 * size**3 / statistics.median(found)
+    out = torch.empty_like(left)
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(left, right, out=out)
+
+    found = [seconds(multiply, device) for _ in range(2 + rounds)][2:]
+    if on_gpu:
+        del left, right, out
+        torch.cuda.empty_cache()
+    return 2 * products * size**3 / statistics.median(found)
 
 
 def forget_peak(device: torch.device) -> int:

@@ -32,14 +32,13 @@ def step_operations(task: Any, view: Tensor, mask: Tensor, most_hidden: int = 0)
     return {"teacher": teacher, "student": student, "loss": of_loss, "backward": backward}
 
 
-def counted_operations(make: Callable[[], Any], batch: PretrainBatch) -> dict[str, int]:
+def counted_operations(task: Any, batch: PretrainBatch) -> dict[str, int]:
     """The same of a made batch, on tensors without values: at once, however large the model.
 
     Args:
-        make: makes the ``PretrainTask``.
+        task: a ``PretrainTask``, which stays as it is.
         batch: made images.
     """
-    task = make()
     view = task.perturbation(batch.crop, batch.perturbation)[0]
     mode = FakeTensorMode()
     with FakeCopyMode(mode):

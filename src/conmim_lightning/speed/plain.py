@@ -2,7 +2,7 @@
 
 Attention writes out its logits, adds the bias and takes a softmax; the loss has the logits of all patches, hidden or
 not; optimizer, clipping and teacher go from parameter to parameter. Written anew on the modules of ``ConMIM``, of which
-it takes the weights only, so that both can be shown equal.
+it takes the weights only, so that both can be shown equal. There is no drop path: compare at ``drop_path_rate=0``.
 
 Shapes: B images, K patches, T = 1 + K tokens, D width, H heads, C projected width.
 """

@@ -1,10 +1,17 @@
 """An object that lives in a process of its own, so that memory and settings are its alone."""
 
 import multiprocessing
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+_NO_MEMORY = ("ALLOC_FAILED", "can't allocate memory", "CUDA error: out of memory")  # what torch says otherwise
+
+
+class OutOfMemoryError(RuntimeError):
+    """The device had no memory left for the object, or the system ended its process for taking too much."""
 
 
 def _serve(pipe: Any, threads: int, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -16,7 +23,19 @@ def _serve(pipe: Any, threads: int, make: Callable[..., Any], arguments: tuple[A
         while asked := pipe.recv():
             pipe.send(getattr(held, asked[0])(*asked[1:]))
     except Exception as error:
-        pipe.send(error if isinstance(error, ValueError) else RuntimeError(f"{type(error).__name__}: {error}"))
+        pipe.send(sendable(error))
+
+
+def sendable(error: Exception) -> Exception:
+    """What the other process is told; the trace of what nobody foresaw is printed here."""
+    if isinstance(error, ValueError):
+        return error
+    told = f"{type(error).__name__}: {error}"
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    if isinstance(error, kinds) or any(words in told for words in _NO_MEMORY):
+        return OutOfMemoryError(told)
+    traceback.print_exception(error)
+    return RuntimeError(told)
 
 
 class Remote:
@@ -29,7 +48,8 @@ class Remote:
 
     Raises:
         ValueError: the object raised it.
-        RuntimeError: the object raised anything else, or its process ended.
+        OutOfMemoryError: there was not memory enough.
+        RuntimeError: the object raised anything else, which its process prints, or its process ended.
     """
 
     def __init__(self, name: str, make: Callable[..., Any], *arguments: Any) -> None:
@@ -57,7 +77,9 @@ class Remote:
             answer = self._pipe.recv()
         except EOFError:
             self._process.join()
-            raise RuntimeError(f"{self.name}: its process ended with status {self._process.exitcode}") from None
+            kind = OutOfMemoryError if self._process.exitcode == -9 else RuntimeError
+            raise kind(f"{self.name}: its process ended with status {self._process.exitcode}") from None
         if isinstance(answer, Exception):
+            self._process.join()  # so that what it holds of the device is free
             raise answer
         return answer

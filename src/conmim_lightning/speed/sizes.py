@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from conmim_lightning.speed.remote import OutOfMemoryError
+
 _MULTIPLE = 8  # of a batch that is no power of two times the first
 
 
@@ -49,9 +51,7 @@ def _measured(make: Callable[[int], Any], size: int, warmup: int, steps: int) ->
         runner = make(size)
         runner.ask("steps", warmup)
         told = {"batch_size": size, "step": runner.ask("steps", steps)["step"], "peak_bytes": runner.ask("peak")}
-    except RuntimeError as error:  # of the process that ran out of memory, or was killed for it
-        if "memory" not in str(error).lower() and "status -9" not in str(error):
-            raise
+    except OutOfMemoryError:
         return {"batch_size": size, "step": None, "peak_bytes": None}
     runner.end()
     return told

@@ -37,6 +37,9 @@ def told(found: dict[str, Any]) -> str:
         lines += [_told_way(found, name) for name in found["ways"]]
         lines += _told_other_precisions(found)
         lines += [_told_parts(name, way) for name, way in found["ways"].items() if "parts" in way]
+    lines += [f"{name} failed: {error}" for name, error in found.get("errors", {}).items()]
+    for precision, ways in found.get("attention", {}).items():
+        lines += [f"attention of a block in {precision}, ms:", *(_told_attention(*way) for way in ways.items())]
     lines += _told_flow(found)
     for precision, tried in found.get("sizes", {}).items():
         lines += [f"{precision}, by batch size:", *(_told_size(one, operations, found, precision) for one in tried)]
@@ -71,19 +74,25 @@ def _told_parts(name: str, way: dict[str, Any]) -> str:
     return f"{name}, ms: " + ", ".join(f"{part} {1000 * value:.0f}" for part, value in parts.items())
 
 
+def _told_attention(name: str, way: dict[str, Any]) -> str:
+    if "error" in way:
+        return f"{name:>30}    not here: {way['error']}"
+    return f"{name:>30}{1000 * way['no_gradient']:>8.2f} without gradient{1000 * way['gradient']:>8.2f} with gradients"
+
+
 def _told_flow(found: dict[str, Any]) -> list[str]:
     """The loader alone and everything together, where they were measured."""
     lines = []
     for key, title in (("data", "data alone"), ("run", "end to end")):
         if key in found:
             flow = found[key]
-            third, middle, first = quartiles(flow["rates"])
-            told = f"{title + ' ' + flow['precision']:22}{middle:>10.2f}{f'{third:.2f} - {first:.2f}':>18}"
+            low, middle, high = quartiles(flow["rates"])
+            told = f"{title + ' ' + flow['precision']:22}{middle:>10.2f}{f'{low:.2f} - {high:.2f}':>18}"
             if "waits" in flow:
                 told += f"   waiting for data {100 * statistics.median(flow['waits']):.0f} % of the time"
             lines.append(f"{told}   ({flow['num_workers']} loader processes)")
     if "run" in found and found.get("ways"):
-        name = f"{'compiled' if found['run']['compiled'] else 'eager'} {found['run']['precision']}"
+        name = f"{found['run']['way']} {found['run']['precision']}"
         if name in found["ways"]:
             alone = images_per_second(found["ways"][name], found["batch_size"], perturbed=True)
             share = statistics.median(found["run"]["rates"]) / alone

@@ -1,5 +1,7 @@
 """What a collection costs before the first batch, as it grows to a hundred million images."""
 
+import itertools
+import math
 import pickle
 import tempfile
 import time
@@ -85,9 +87,8 @@ class GrowthBenchmark:
         batches = iter(loader)
         next(batches)
         first = time.perf_counter()
-        for _ in range(min(_MORE, size // self.batch_size - 1)):
-            next(batches)
-        more = time.perf_counter() - first
+        more = sum(1 for _ in itertools.islice(batches, _MORE))
+        ended = time.perf_counter()
         memory = own_memory(batches._workers[0].pid)  # type: ignore[attr-defined]
         sent = len(pickle.dumps(source))
         path.unlink()
@@ -96,7 +97,7 @@ class GrowthBenchmark:
             "bytes to a worker": sent,
             "s to open": opened - started,
             "s to first batch": first - started,
-            "ms an image after it": 1000 * more / (self.batch_size * _MORE),
+            "ms an image after it": 1000 * (ended - first) / (self.batch_size * more) if more else math.nan,
             "MiB of the worker's own": memory,
         }
 

@@ -17,7 +17,7 @@ _CANVAS = 2048
 
 
 def write_photos(
-    root: str | os.PathLike[str], *, count: int, width: int = 500, height: int = 375, seed: int = 0
+    root: str | os.PathLike[str], *, count: int, width: int = 500, height: int = 375, seed: int = 0, names: int = 1
 ) -> None:
     """Write parts of a cloudy texture as ``folder/xx/*.jpg``, as ``list.txt`` and as ``shards/*.tar``.
 
@@ -29,14 +29,17 @@ def write_photos(
         width: in pixels, at most 4096.
         height: likewise.
         seed: of the texture and its parts.
+        names: that each image has in the folder, as hard links; the list and the shards have one.
 
     Raises:
         ValueError: a number is out of range, or the folder holds something else.
     """
+    if names < 1:
+        raise ValueError(f"photos need at least one name, got {names}")
     if count < 1 or not 8 <= width <= 2 * _CANVAS or not 8 <= height <= 2 * _CANVAS:
         raise ValueError(f"photos need a count >= 1 and sides of 8 to {2 * _CANVAS}, got {count}, {width} x {height}")
-    recipe = {"photos": count, "width": width, "height": height, "seed": seed}
-    make_once(root, recipe, lambda folder: _write(folder, count, width, height, np.random.default_rng(seed)))
+    recipe = {"photos": count, "width": width, "height": height, "seed": seed} | ({"names": names} if names > 1 else {})
+    make_once(root, recipe, lambda folder: _write(folder, count, width, height, names, np.random.default_rng(seed)))
 
 
 def write_photo_classes(
@@ -93,11 +96,15 @@ def _write_photo(canvas: NDArray[np.uint8], path: Path, width: int, height: int,
     Image.fromarray(canvas[top : top + height, left : left + width]).save(path, quality=90)
 
 
-def _write(folder: Path, count: int, width: int, height: int, random: np.random.Generator) -> None:
+def _write(folder: Path, count: int, width: int, height: int, links: int, random: np.random.Generator) -> None:
     canvas = np.tile(clouds(_CANVAS, random), (3, 3, 1))
     names = [f"{number // 100:02d}/{number:06d}.jpg" for number in range(count)]
     for name in names:
         _write_photo(canvas, folder / "folder" / name, width, height, random)
+        for number in range(1, links):
+            path = folder / "folder" / f"{number:03d}_{name}"
+            path.parent.mkdir(exist_ok=True)
+            path.hardlink_to(folder / "folder" / name)
     (folder / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
     (folder / "shards").mkdir()
     for first in range(0, count, _PER_SHARD):
