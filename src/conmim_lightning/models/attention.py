@@ -35,7 +35,7 @@ def ready_bias(bias: Tensor) -> Tensor:
         The same on a CPU; elsewhere in autocast's dtype, each row at a multiple of 8 entries.
     """
     if bias.device.type == "cpu":
-        return bias
+        return _kept(bias) if torch.compiler.is_compiling() else bias
     if torch.is_autocast_enabled(bias.device.type):
         bias = bias.to(torch.get_autocast_dtype(bias.device.type))
     return aligned(bias)
@@ -45,3 +45,21 @@ def aligned(bias: Tensor) -> Tensor:
     """The bias (1, heads, T, T), each row at a multiple of 8 entries."""
     tokens = bias.shape[-1]
     return F.pad(bias, (0, -tokens % _ALIGNED))[..., :tokens]
+
+
+@torch.library.custom_op("conmim_lightning::kept", mutates_args=())
+def _kept(tensor: Tensor) -> Tensor:
+    """A copy that the compiler must have in memory; it would gather the bias from its table in each block anew."""
+    return tensor.clone()
+
+
+@_kept.register_fake
+def _(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor)
+
+
+def _pass_on(context: Any, gradient: Tensor) -> Tensor:
+    return gradient
+
+
+_kept.register_autograd(_pass_on)
