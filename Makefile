@@ -34,22 +34,22 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 
 gpu-test gpu-figures: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON))
-gpu:  ## GPU tests, then the figures of the step whatever the tests say; uses .venv or PYTHON
-	$(MAKE) gpu-test; tests=$$?; $(MAKE) gpu-figures && exit $$tests
+gpu:  ## figures and tests of a GPU in at most 8 minutes; uses .venv or PYTHON
+	$(MAKE) gpu-figures; figures=$$?; $(MAKE) gpu-test && exit $$figures
 
-gpu-test:  ## the tests that need a GPU
-	$(PY) -m pytest -m gpu tests/test_gpu.py
+gpu-test:  ## the tests that need a GPU, 150 s at most
+	timeout 150 $(PY) -m pytest -m gpu -W default tests/test_gpu.py
 
 GPU = -m conmim_lightning.benchmark benchmark.precisions=[bf16-mixed] benchmark.warmup=2 benchmark.steps=6 backbone.drop_path_rate=0
-gpu-figures:  ## ViT-B, L and S on a GPU beside the official step; data, end to end and batch sizes of ViT-B
+gpu-figures:  ## ViT-B, L and S on a GPU, B beside the official step; data, end to end, batch sizes of B; 330 s at most
 	failed=0; \
-	$(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b \
+	timeout 150 $(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b \
 		'benchmark.ways=[plain 16-mixed,ours,compiled]' benchmark.stages=[step,attention,data,run] || failed=1; \
-	$(PY) $(GPU) experiment=vit_l_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_l \
-		'benchmark.ways=[plain 16-mixed,compiled]' || failed=1; \
-	$(PY) $(GPU) experiment=vit_s_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_s \
-		'benchmark.ways=[plain 16-mixed,compiled]' || failed=1; \
-	$(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b_sizes \
+	timeout 60 $(PY) $(GPU) experiment=vit_l_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_l \
+		benchmark.ways=[compiled] || failed=1; \
+	timeout 40 $(PY) $(GPU) experiment=vit_s_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_s \
+		benchmark.ways=[compiled] || failed=1; \
+	timeout 80 $(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_b_sizes \
 		benchmark.ways=[compiled] benchmark.stages=[sizes] || failed=1; \
 	exit $$failed
 

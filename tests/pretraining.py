@@ -73,3 +73,27 @@ def fit(task, batches, *callbacks, **changes):
     )
     trainer.fit(task, batches)
     return trainer
+
+
+QUICK_TEACHER = ("schedule.momentum_start=0.5", "schedule.momentum_end=0.5")
+"""A teacher that follows within a few steps, so that a run without its update would be seen."""
+
+
+def same_training(one, other):
+    """Weights of two checkpoints: same names, numbers that differ by a hundredth of the teacher's distance at most."""
+    assert list(one) == list(other), "no prefix of the compiler's"
+    names = [name.removeprefix("model.student.") for name in other if name.startswith("model.student.")]
+    names = [
+        name for name in names if "running" not in name and "tracked" not in name
+    ]  # BatchNorm's, which no one reads
+    found = [
+        {
+            branch: torch.cat([state[f"model.{branch}.{name}"].double().flatten() for name in names])
+            for branch in ("student", "teacher.branch")
+        }
+        for state in (one, other)
+    ]
+    way = (found[1]["student"] - found[1]["teacher.branch"]).norm()
+    assert way > 1e-2
+    for branch in ("student", "teacher.branch"):
+        assert (found[0][branch] - found[1][branch]).norm() <= 1e-2 * way, branch

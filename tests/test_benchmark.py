@@ -6,12 +6,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from conmim_lightning.benchmark import _measure_ways, pairs
+from conmim_lightning.benchmark import _measure_ways, time_steps
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.resolvers import register_resolvers
 from conmim_lightning.speed.attentions import attentions, fused, ready, written_out
 from conmim_lightning.speed.ours import PARTS
 from conmim_lightning.speed.told import against, told
+from conmim_lightning.speed.ways import departures, pairs
 from conmim_lightning.timed import data_alone, end_to_end, made_runner
 
 
@@ -131,6 +132,37 @@ def test_made_photographs_stand_in_for_a_folder_that_is_not_named(tmp_path):
     assert (len(photos), len({photo.stat().st_ino for photo in photos})) == (48, 16)
 
 
+def test_ways_that_failed_end_the_command_in_an_error_when_all_is_written(plain, tmp_path, monkeypatch, capsys):
+    way = {"step": [0.1], "perturbation": [0.1], "peak_bytes": 2**30}
+
+    def measured(plain, other, keep):
+        return {
+            "device": "a", "torch": "2", "batch_size": 8, "operations": 1, "ceilings": {"32-true": 1.0},
+            "ways": {"ours 32-true": way}, "errors": {"compiled 32-true": "CUDA out of memory"},
+        }  # fmt: skip
+
+    monkeypatch.setattr("conmim_lightning.benchmark.measure", measured)
+    with pytest.raises(ValueError, match="compiled 32-true could not be timed"):
+        time_steps(plain)
+    assert "compiled 32-true failed: CUDA out of memory" in capsys.readouterr().out
+    assert (tmp_path / "benchmark.json").is_file()
+    assert (tmp_path / "benchmark.png").is_file()
+
+
+def test_what_the_official_step_does_not_do_is_known(plain):
+    assert departures(plain["task"]) == []
+    changed = plain["task"] | {"dictionary": "device", "model": plain["task"]["model"] | {"projected": "needed"}}
+    assert departures(changed) == ["task.dictionary=device", "task.model.projected=needed"]
+
+
+def test_float16_is_timed_as_training_asks_for_it(plain):
+    """A fused step would hide the scaled gradients from clipping."""
+    plain["task"]["optimizer"]["fused"] = True
+    runner = made_runner(plain, "ours", "16-mixed", 2)
+    assert not runner.optimizer.defaults["fused"]
+    assert made_runner(plain, "ours", "bf16-mixed", 2).optimizer.defaults["fused"]
+
+
 def test_a_way_may_name_its_precision():
     wanted = {"precisions": ["32-true", "bf16-mixed"], "ways": ["plain 16-mixed", "ours"]}
     assert pairs(wanted) == [("plain", "16-mixed"), ("ours", "32-true"), ("ours", "bf16-mixed")]
@@ -154,7 +186,7 @@ def test_ways_to_attend_are_timed(monkeypatch):
     shape = {"batch_size": 2, "heads": 2, "tokens": 5, "width": 4}
     found = attentions(torch.device("cpu"), torch.bfloat16, **shape)
     assert list(found) == ["written out", "scaled_dot_product_attention"]
-    assert all(0 < way["no_gradient"] < 1 and 0 < way["gradient"] < 1 for way in found.values())
+    assert all(way["no_gradient"] > 0 and way["gradient"] > 0 for way in found.values())
     monkeypatch.setattr("conmim_lightning.speed.attentions.fused", missing)
     found = attentions(torch.device("cpu"), None, **shape)
     assert found["scaled_dot_product_attention"] == {"error": "RuntimeError: No available kernel."}
@@ -182,7 +214,7 @@ def test_what_is_told():
     }  # fmt: skip
     lines = told(found).splitlines()
     assert any(
-        line.split() == ["ours", "bf16-mixed", "40.00", "32.00", "-", "53.33", "40", "%", "32.00", "1.00"]
+        line.split() == ["ours", "bf16-mixed", "40.00", "32.00", "-", "53.33", "0.04", "40", "%", "32.00", "1.00"]
         for line in lines
     )
     assert "ours bf16-mixed is 2.00 times plain 16-mixed" in lines
@@ -190,6 +222,11 @@ def test_what_is_told():
     assert any("waiting for data 25 % of the time" in line for line in lines)
     assert "end to end at 50 % of the rate of ours bf16-mixed on made batches, perturbed" in lines
     assert lines[-1].split() == ["16", "out", "of", "memory"]
+    twin = {"plain bf16-mixed": way | {"step": [0.4] * 3, "peak_bytes": 2**31}}
+    lines = told(found | {"ways": found["ways"] | twin, "departures": ["task.dictionary=device"]}).splitlines()
+    row = next(line.split() for line in lines if line.startswith("ours bf16-mixed "))
+    assert row[2:] == ["40.00", "32.00", "-", "53.33", "2.00", "0.04", "40", "%", "32.00", "1.00", "0.50"]
+    assert "plain is the published method all the same, without task.dictionary=device" in lines
     faster = found | {"ways": {"ours bf16-mixed": way | {"step": [0.1] * 3}}}
     assert "2.00 times the images a second, 1.00 times the memory" in against(faster, found)
 

@@ -14,7 +14,6 @@ from pretraining import drawn, fit, flat, make_batches, make_task
 
 from conmim_lightning.callbacks.divergence import Divergence
 from conmim_lightning.config import CONF_DIR
-from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
 from conmim_lightning.optim.non_finite import NonFiniteError
 from conmim_lightning.perturbation.apply import Perturbation, perturb
 from conmim_lightning.perturbation.draw import PerturbationDraw
@@ -32,10 +31,11 @@ def gpu_is_there():
     assert torch.cuda.is_available(), "these tests need a GPU; deselect them with -m 'not gpu'"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_training_on_the_gpu(tiny, tmp_path, precision):
     register_resolvers()
     overrides = [f"paths.run_dir={tmp_path}", "logger=csv", "experiment=quickstart", *tiny, "trainer.devices=1"]
+    overrides += [f"optimizer.fused={precision != '16-mixed'}"]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
         cfg = compose(
             "train", [*overrides, "schedule.epochs=2", "schedule.warmup_epochs=1", f"trainer.precision={precision}"]
@@ -108,34 +108,16 @@ def test_a_bad_batch_stops_the_run_with_its_samples(tmp_path):
     assert all(value.isfinite().all() for name, value in kept["model"].items() if "running" not in name)
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_compiled_equals_eager(precision):
-    torch.manual_seed(0)
-    model = conmim(embed_dim=64, num_heads=4, img_size=64).cuda()
-    view, mask = torch.randn(8, 3, 64, 64, device="cuda"), torch.rand(8, 8, 8, device="cuda") < 0.5
-    losses, gradients = [], []
-    for student in (model.student, torch.compile(model.student)):
-        model.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision is torch.bfloat16):
-            loss = PatchInfoNCE()(student(view, mask), model.teach(view), mask)
-        loss.backward()
-        losses.append(loss.item())
-        gradients.append(model.student.encoder.mask_token.grad.clone())
-    tolerance = 1e-4 if precision is torch.float32 else 3e-2
-    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
-    assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 1 - tolerance
-
-
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)  # AdamW would turn rounding into steps
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     ("precision", "tolerance", "of_table"),
     # the table's gradient sums numbers that cancel: on a CPU, bfloat16 moves it by up to 27 % of its way
     [("32-true", 1e-3, 2e-3), ("bf16-mixed", 5e-2, 0.4)],
 )
-@pytest.mark.parametrize("img_size", [56, 64])  # 50 and 65 tokens: rows of the bias in 56 and 72
+# 50 and 65 tokens: rows of the bias in 56 and 72
+@pytest.mark.parametrize(("img_size", "compiled"), [(56, False), (64, False), (56, True)])
 def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_table, compiled):
     """Through torch's fused attention; with weights that are all at work, the position table's too."""
     torch.compiler.reset()
@@ -163,6 +145,8 @@ def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_ta
 @pytest.mark.parametrize("kind", ["segmentation", "coco"])
 def test_dense_tasks_on_the_gpu(scenes_root, tmp_path, kind, precision):
     register_resolvers()
+    if kind == "coco":
+        pytest.importorskip("faster_coco_eval")  # of the extra [coco]
     task = "detection" if kind == "coco" else "segmentation"
     overrides = [f"experiment=quickstart_{task}_from_scratch", *tiny_dense(scenes_root, kind), "trainer.devices=1"]
     length = ["schedule.epochs=1"] if kind == "coco" else ["schedule.steps=6", "trainer.val_check_interval=6"]

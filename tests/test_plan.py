@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from pretraining import fit, make_batches, make_task
 from timm.models.beit import Beit
 from torch.profiler import ProfilerActivity, profile
 
@@ -13,7 +14,7 @@ from conmim_lightning import plan
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.plan import IMAGENET, kept_checkpoints
 from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.speed.forecast import hours, told
+from conmim_lightning.speed.forecast import hours, optimizer_steps, told
 from conmim_lightning.speed.operations import counted_operations, counted_parameters, operations_by_shape
 from conmim_lightning.speed.remote import OutOfMemoryError
 from conmim_lightning.timed import made_batch, made_task
@@ -54,10 +55,11 @@ def test_the_profiler_agrees_on_the_operations(tmp_path):
     plain = plain_of(tmp_path, *SMALL)
     task, batch = made_task(plain), made_batch(plain, 2)
     views = task.perturbation(batch.crop, batch.perturbation)
-    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler, torch.no_grad():
-        task.model.teach(views[1])
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+        keys = task.model.teach(views[1])
+        task.loss(task.model.student(views[0], batch.mask), keys, batch.mask).backward()
     told = sum(event.flops for event in profiler.key_averages()) / 2
-    assert told == pytest.approx(operations_by_shape(task, batch.most_hidden)["teacher"], rel=0.03)  # and additions
+    assert told == pytest.approx(operations_by_shape(task, batch.most_hidden)["step"], rel=0.03)  # and additions
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ def test_the_recipes(tmp_path, experiment, gflop, million):
 def made_forecast(**changes):
     found = {
         "device": "a device", "precision": "bf16-mixed", "batch_size": 64, "images": 1000, "epochs": 36,
-        "accumulate": 2, "devices": [1, 4], "parameters": {"encoder": 10**6, "projector": 10**6},
+        "counted_images": True, "accumulate": 2, "devices": [1, 4],
+        "parameters": {"encoder": 10**6, "projector": 10**6},
         "operations": dict.fromkeys(("encoder", "projector", "teacher", "loss", "step", "counted"), 10.0**9),
         "memory": dict.fromkeys(("weights", "gradients", "optimizer", "image", "batch_size", "peak", "limit"), 8),
         "largest_batch": 70, "timed": {"batch_size": 8, "seconds": [0.8, 0.7, 0.9], "ceiling": 1e12},
@@ -93,10 +96,26 @@ def test_hours_are_those_of_all_images_at_the_median_rate():
     assert hours(found, 1) == pytest.approx(1000 * 36 / 10 / 3600)
     assert hours(found, 4) == pytest.approx(hours(found, 1) / 4)
     lines = told(found)
-    assert "1 devices        1.0 h   252 steps of 128 images; data at 10 images/s" in lines
-    assert "4 devices        0.2 h   36 steps of 512 images; data at 40 images/s" in lines
+    assert "1 devices        1.0 h   288 steps of 128 images; data at 10 images/s" in lines
+    assert "4 devices        0.2 h   72 steps of 512 images; data at 40 images/s" in lines
     assert "data.batch_size 64 fits" in lines
     assert "2.00 GiB at most, for 2 at once" in lines
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 5])
+def test_the_steps_are_those_that_the_trainer_takes(accumulate):
+    task = make_task()
+    fit(task, make_batches(), accumulate_grad_batches=accumulate, max_epochs=2)
+    batches = len(list(make_batches()))
+    found = made_forecast(images=4 * batches + 3, batch_size=4, epochs=2, accumulate=accumulate)
+    assert optimizer_steps(found, 1) == task.trainer.global_step == task.trainer.estimated_stepping_batches
+
+
+def test_whose_images_are_counted_is_told():
+    assert "1,000 images; hours" in told(made_forecast())
+    assert "1,000 images (ImageNet-1K's; data.root= or plan.images= tell yours); hours" in told(
+        made_forecast(counted_images=False)
+    )
 
 
 def test_a_batch_that_does_not_fit_is_told():
@@ -148,12 +167,16 @@ def test_a_gpu_keeps_views_for_the_diagnosis(tmp_path, accumulate, monkeypatch):
         assert plan._timed(given, "bf16-mixed", device)["memory"]["image"] == 10**7
 
 
-def test_a_batch_that_memory_does_not_suffice_for_is_made_smaller(tmp_path, monkeypatch):
-    plain = plain_of(tmp_path, *SMALL, "data.batch_size=256", "plan.memory=80", "~callbacks.divergence")
+@pytest.mark.parametrize(("memory", "largest"), [("null", 196), ("80", int((80 * 2**30 - 10**8) / 10**7))])
+def test_a_batch_that_memory_does_not_suffice_for_is_made_smaller(tmp_path, monkeypatch, memory, largest):
+    """But what is told of another device's memory stays."""
+    plain = plain_of(tmp_path, *SMALL, "data.batch_size=256", f"plan.memory={memory}", "~callbacks.divergence")
     device = Device(monkeypatch, 10**7 * (10 + 200))
+    monkeypatch.setattr("conmim_lightning.speed.device.memory_limit", lambda device, gib: int((gib or 4) * 2**30))
     found = plan._timed(plain, "bf16-mixed", CUDA)
     assert device.tried == [16, 32, 256, 224, 196]
-    assert found["largest_batch"] == found["timed"]["batch_size"] == 196
+    assert found["largest_batch"] == largest
+    assert found["timed"]["batch_size"] == 196
     assert found["timed"]["seconds"] == [pytest.approx(19.6)]
 
 
@@ -190,6 +213,10 @@ def test_the_command(tiny, composed, tmp_path):
     [
         (["plan.stesp=1"], "stesp"),
         (["plan.images=0"], "images"),
+        (["plan.devices=4"], "plan.devices: must be a list of numbers of devices, each at least 1, got 4"),
+        (["plan.devices=[1,0]"], "each at least 1, got [1, 0]"),
+        (["trainer.accelerator=gpu"], "torch finds no GPU here"),
+        (["trainer.accelerator=tpu"], "'tpu' cannot be timed"),
         (["trainer.precision=64-true"], "64-true"),
         (["experiment=quickstart_finetune_from_scratch"], "pre-training"),
     ],

@@ -54,19 +54,13 @@ def measure(
     """
     import torch
 
-    from conmim_lightning.speed.device import product_rate, told_device, training_device
-    from conmim_lightning.speed.operations import counted_operations
+    from conmim_lightning.speed.device import product_rate, training_device
     from conmim_lightning.speed.ours import DTYPES
+    from conmim_lightning.speed.ways import pairs
 
     wanted = plain["benchmark"]
     device = training_device(plain["trainer"]["accelerator"])
-    found: dict[str, Any] = {
-        "device": told_device(device),
-        "torch": torch.__version__,
-        "batch_size": wanted["batch_size"],
-        "operations": sum(counted_operations(made_task(plain), made_batch(plain, 2)).values()) / 2,
-        "ways": {},
-    }
+    found = _described(plain, device)
     precisions = {*wanted["precisions"], *(precision for _, precision in pairs(wanted))}
     dtypes = {precision: DTYPES[precision] or torch.float32 for precision in DTYPES if precision in precisions}
     found["ceilings"] = {precision: product_rate(device, dtype) for precision, dtype in dtypes.items()}
@@ -84,6 +78,24 @@ def measure(
     for precision, dtype in dtypes.items():  # again, since another's work may have stood in the way
         found["ceilings"][precision] = max(found["ceilings"][precision], product_rate(device, dtype))
     return found
+
+
+def _described(plain: dict[str, Any], device: Any) -> dict[str, Any]:
+    """What is to be measured, and where."""
+    import torch
+
+    from conmim_lightning.speed.device import told_device
+    from conmim_lightning.speed.operations import counted_operations
+    from conmim_lightning.speed.ways import departures
+
+    return {
+        "device": told_device(device),
+        "torch": torch.__version__,
+        "batch_size": plain["benchmark"]["batch_size"],
+        "operations": sum(counted_operations(made_task(plain), made_batch(plain, 2)).values()) / 2,
+        "departures": departures(plain["task"]),
+        "ways": {},
+    }
 
 
 def _measure_ways(
@@ -117,31 +129,10 @@ def _measure_ways(
         keep(found)
 
 
-def pairs(wanted: dict[str, Any]) -> list[tuple[str, str]]:
-    """Ways with their precisions: each way in all of them, or in the one that it names, as "plain 16-mixed".
-
-    Raises:
-        ValueError: a way or precision is unknown.
-    """
-    from conmim_lightning.speed.ours import DTYPES
-    from conmim_lightning.speed.runner import WAYS
-
-    found = []
-    for precision in wanted["precisions"]:
-        for way in wanted["ways"]:
-            pair = tuple(way.split(maxsplit=1)) if " " in way else (way, precision)
-            if pair[0] not in WAYS or pair[1] not in DTYPES:
-                raise ValueError(
-                    f"benchmark.ways and precisions must be of {', '.join(WAYS)} and of {', '.join(DTYPES)}, "
-                    f"got {way!r} in {precision!r}"
-                )
-            found.append(pair)
-    return list(dict.fromkeys(found))
-
-
 def _makers(plain: dict[str, Any]) -> dict[str, Any]:
     """For each way and precision, what makes its ``Remote``."""
     from conmim_lightning.speed.remote import Remote
+    from conmim_lightning.speed.ways import pairs
 
     wanted = plain["benchmark"]
     return {
@@ -217,9 +208,12 @@ def time_steps(plain: dict[str, Any]) -> None:
     from conmim_lightning.speed.device import training_device
     from conmim_lightning.speed.plot import draw
     from conmim_lightning.speed.told import against, told
+    from conmim_lightning.speed.ways import pairs
 
     for_pretraining(plain, "benchmark")
-    stages, ways = plain["benchmark"]["stages"], pairs(plain["benchmark"])
+    wanted = plain["benchmark"]
+    wanted["precisions"] = list(dict.fromkeys(wanted["precisions"]))
+    stages, ways = wanted["stages"], pairs(wanted)
     if not stages or set(stages) - set(STAGES) or not ways:
         raise ValueError(f"benchmark needs ways, precisions, and stages of {', '.join(STAGES)}, got {stages}")
     on_cpu = training_device(plain["trainer"]["accelerator"]).type == "cpu"
@@ -227,7 +221,7 @@ def time_steps(plain: dict[str, Any]) -> None:
         raise ValueError(
             "benchmark.precisions and ways may have 16-mixed on a GPU only: CPUs take minutes a step in it"
         )
-    saved, other = _other(plain["benchmark"]["against"])
+    saved, other = _other(wanted["against"])
     found = measure(plain, other, lambda found: print("so far:", _write(found, plain)))
     path = _write(found, plain)
     print(told(found))
@@ -235,6 +229,8 @@ def time_steps(plain: dict[str, Any]) -> None:
         print(against(found, to))
     draw(found, path.with_suffix(".png"))
     print(path, path.with_suffix(".png"), sep="\n")
+    if failed := found.get("errors"):
+        raise ValueError(f"{', '.join(failed)} could not be timed, see above; the rest was")
 
 
 def _write(found: dict[str, Any], plain: dict[str, Any]) -> Path:

@@ -85,12 +85,17 @@ def _whole(least: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: _is_number(value, least, whole=True), f"a whole number of at least {least}"
 
 
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_number(one, 1, whole=True) for one in value)
+
+
 _MEMORY = (lambda value: value is None or _is_number(value, 0.01), "GiB of at least .01, or null")
 _RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("schedule", "accumulate"): _whole(1),
     ("schedule", "clip_norm"): (lambda value: value is None or _is_number(value, 1e-12), "above 0, or null"),
     ("plan", "images"): (lambda value: value is None or _is_number(value, 1, whole=True), "at least 1, or null"),
     ("plan", "memory"): _MEMORY,
+    ("plan", "devices"): (_are_counts, "a list of numbers of devices, each at least 1"),
     ("benchmark", "batch_size"): _whole(2),
     ("benchmark", "memory"): _MEMORY,
     **{(group, "steps"): _whole(1) for group in ("plan", "benchmark")},

@@ -1,7 +1,8 @@
 """What a run will take, before it is begun: ``python -m conmim_lightning.plan experiment=vit_b_pretrain``.
 
 Counts parameters, operations and bytes, takes a few steps on made batches, and tells hours, disk and the largest batch.
-With ``data.root=/my/images`` it counts the images there. Nothing is trained and nothing is kept but ``plan.json``.
+With ``data.root=/my/images`` it counts the images there. Nothing is trained; what is kept is ``plan.json``, and the
+folder's index, which a run will use.
 """
 
 import json
@@ -15,7 +16,7 @@ from omegaconf import DictConfig
 from conmim_lightning.config import CONF_DIR, check
 from conmim_lightning.messages import quiet_libraries, told_plainly
 from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.timed import for_pretraining, made_batch, made_runner, made_task
+from conmim_lightning.timed import for_pretraining, made_batch, made_runner, made_task, names_images
 
 IMAGENET = 1_281_167
 """Images of ImageNet-1K's training set."""
@@ -46,6 +47,7 @@ def forecast(plain: dict[str, Any]) -> dict[str, Any]:
         "precision": precision,
         "batch_size": plain["data"]["batch_size"],
         "images": _count_images(plain),
+        "counted_images": counts_images(plain),
         "epochs": plain["schedule"]["epochs"],
         "accumulate": plain["schedule"]["accumulate"],
         "devices": list(plain["plan"]["devices"]),
@@ -83,7 +85,8 @@ def _timed(plain: dict[str, Any], precision: str, device: Any) -> dict[str, Any]
     fitting = min(batch_size, largest)
     if device.type == "cuda" and fitting > size:  # a CPU is as fast with few images as with many
         size, whole = _largest_measured(plain, precision, fitting, size, whole)
-        largest = size if size < fitting else largest  # memory did not suffice for what the line had told
+        if size < fitting and plain["plan"]["memory"] is None:
+            largest = size  # memory did not suffice for what the line had told; another device's may
     return {
         "memory": memory,
         "largest_batch": largest,
@@ -132,13 +135,18 @@ def _measured(plain: dict[str, Any], precision: str, size: int) -> dict[str, Any
     return found
 
 
+def counts_images(plain: dict[str, Any]) -> bool:
+    """Whether the number of images is that of a collection which the configuration names, or given by the user."""
+    return plain["plan"]["images"] is not None or names_images(plain)
+
+
 def _count_images(plain: dict[str, Any]) -> int:
     """As the configuration says, or of the folder that it names, or ImageNet's."""
     from hydra.utils import instantiate
 
     if plain["plan"]["images"] is not None:
         return plain["plan"]["images"]
-    if plain["data"]["root"] == ".":
+    if not counts_images(plain):
         return IMAGENET
     data = instantiate(plain["data"])
     data.prepare_data()

@@ -45,6 +45,8 @@ def made_runner(plain: dict[str, Any], way: str, precision: str, batch_size: int
     wanted = plain["task"]
     if way == "plain":  # the same groups and rates, but from parameter to parameter
         wanted = wanted | {"optimizer": wanted["optimizer"] | {"fused": False, "foreach": False}}
+    elif precision == "16-mixed":  # as training asks for it
+        wanted = wanted | {"optimizer": wanted["optimizer"] | {"fused": False}}
     return Runner(
         partial(instantiate, wanted),
         made_batch(plain, batch_size),
@@ -72,10 +74,19 @@ def made_batch(plain: dict[str, Any], batch_size: int) -> Any:
     return PretrainBatch(crop, rows, mask, torch.arange(batch_size), [""] * batch_size).counted()
 
 
+NO_FOLDER = "no-folder-was-named"
+"""What ``conf/plan.yaml`` and ``conf/benchmark.yaml`` give as ``data.root`` to configurations that name none."""
+
+
+def names_images(plain: dict[str, Any]) -> bool:
+    """Whether the configuration names images, or has them made."""
+    return plain["data"]["root"] != NO_FOLDER
+
+
 def _with_images(plain: dict[str, Any]) -> dict[str, Any]:
     """The data's configuration, of made photographs where it names no folder."""
     data = plain["data"] | {"batch_size": plain["benchmark"]["batch_size"]}
-    return data | plain["benchmark"]["photos"] if data["root"] == "." else data
+    return data if names_images(plain) else data | plain["benchmark"]["photos"]
 
 
 def data_alone(plain: dict[str, Any]) -> dict[str, Any]:
@@ -112,12 +123,16 @@ def end_to_end(plain: dict[str, Any]) -> dict[str, Any]:
     """Rates of the whole under the Trainer, in the last precision, and the share of the time that waits for data."""
     from hydra.utils import instantiate
 
+    from conmim_lightning.allocator import keep_freed_memory
     from conmim_lightning.callbacks.batch_times import BatchTimes
+    from conmim_lightning.speed.device import training_device
 
     wanted, precision = plain["benchmark"], plain["benchmark"]["precisions"][-1]
     way = last_of_ours(wanted)
     compiled = plain["task"]["compile"] or way == "compiled"
     data = instantiate(_with_images(plain))
+    if training_device(plain["trainer"]["accelerator"]).type == "cpu":
+        keep_freed_memory()  # as in training
     group = max(1, data.num_workers)
     times = BatchTimes(warmup=wanted["warmup"] + 2 * group, group=group)
     changes = {"precision": precision, "max_steps": times.warmup + group * wanted["steps"], "max_epochs": -1}

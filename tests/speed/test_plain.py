@@ -76,6 +76,7 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
         # in float32 AdamW turns rounding into steps: what has no gradient (a bias before a BatchNorm) moves by its sign
         (torch.float32, "32-true", SGD, 1e-5, 1e-5),
         (torch.float32, "bf16-mixed", SGD, 2e-2, 2e-2),  # rounding at 8 bits, of moves of up to .1
+        (torch.float32, "16-mixed", SGD, 4e-3, 4e-3),  # at 11 bits; with the loss scaler
     ],
 )
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def three_steps(model, dtype, precision, optimizer, tolerance, moved, batch, com
     model, views = model.to(dtype), [view.to(dtype) for view in views]
     theirs, start = copy.deepcopy(model), copy.deepcopy(model)
     names = list(model.state_dict())
-    task = task_of(model, partial(optimizer, fused=True))
+    task = task_of(model, partial(optimizer, fused=precision != "16-mixed"))
     ours = OurStep(task, batch_size=batch, clip_norm=1.0, precision=precision, compiled=compiled)
     their_optimizer = optimizer(theirs.student.parameters(), fused=False, foreach=False)
     plain = PlainStep(theirs, their_optimizer, temperature=0.1, clip_norm=1.0, precision=precision)

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 _AGREE_EVERY = 16  # batches between two questions whether another device got a signal; each costs a synchronisation
+_ASKS = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
 
 
 class StoppedError(Exception):
@@ -56,6 +57,8 @@ class RunCheckpoint(ModelCheckpoint):
         self._signal, self._stop_held, self._due, self._stopped = None, False, False, 0
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            if trainer.world_size > 1:
+                _ask_nobody(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -96,6 +99,7 @@ class RunCheckpoint(ModelCheckpoint):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        vars(trainer.fit_loop.epoch_loop).pop(_ASKS, None)
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
@@ -154,3 +158,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _how(self) -> str:
         return f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"
+
+
+def _ask_nobody(trainer: Any) -> None:
+    """Leave out Lightning's own question before each batch whether another device got SIGTERM: it waits for the GPU."""
+    setattr(trainer.fit_loop.epoch_loop, _ASKS, lambda: None)

@@ -45,7 +45,7 @@ class Report(Callback):
         """Draw; every rank but the first has nothing to do."""
         probe = next((c for c in trainer.callbacks if isinstance(c, OnlineProbe)), None)  # type: ignore[attr-defined]
         batch = trainer.datamodule.held_out_crops(self.num_images)  # type: ignore[attr-defined]
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # the model is on the CPU again by now
             panels = look_at(pl_module, batch, probe)
         draw_report(self.path, self.curves, probe.history if probe else [], panels)
 

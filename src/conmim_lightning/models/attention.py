@@ -35,7 +35,8 @@ def ready_bias(bias: Tensor) -> Tensor:
         The same on a CPU; elsewhere in autocast's dtype, each row at a multiple of 8 entries.
     """
     if bias.device.type == "cpu":
-        return _kept(bias) if torch.compiler.is_compiling() else bias
+        compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        return _kept(bias) if compiled else bias
     if torch.is_autocast_enabled(bias.device.type):
         bias = bias.to(torch.get_autocast_dtype(bias.device.type))
     return aligned(bias)

@@ -18,7 +18,14 @@ def training_device(accelerator: str) -> torch.device:
 
     Args:
         accelerator: Lightning's name of the device; "cpu" leaves a GPU alone.
+
+    Raises:
+        ValueError: a GPU is asked for and not there, or the device is of another kind.
     """
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"trainer.accelerator={accelerator!r} cannot be timed; auto, cpu, gpu and cuda can")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator={accelerator!r}, but torch finds no GPU here")
     return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
 
 
@@ -58,9 +65,28 @@ def memory_limit(device: torch.device, gib: float | None = None) -> int:
     if sys.platform.startswith("linux"):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        free = min([free, *_left_to_groups(Path("/sys/fs/cgroup"))])
     else:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return free * 9 // 10
+
+
+def _left_to_groups(root: Path) -> list[int]:
+    """Bytes that the process's control group (version 2), of a container or a job, and those above it still allow."""
+    try:
+        named = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+    except OSError:
+        return []
+    found, group = [], root / named
+    for place in (group, *group.parents):
+        try:
+            most = (place / "memory.max").read_text().strip()
+            used = (place / "memory.stat").read_text().split()
+        except OSError:  # no such group here, or the topmost, which has no limit
+            continue
+        if most != "max":
+            found.append(max(0, int(most) - int(used[used.index("anon") + 1])))
+    return found
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -14,6 +14,12 @@ def hours(found: dict[str, Any], devices: int) -> float:
     return found["images"] * found["epochs"] / (images_per_second(found) * devices) / 3600
 
 
+def optimizer_steps(found: dict[str, Any], devices: int) -> int:
+    """Of the whole recipe. An epoch leaves out its last incomplete batch; its last step may have fewer of them to sum."""
+    batches = found["images"] // (found["batch_size"] * devices)
+    return int(-(-batches // found["accumulate"]) * found["epochs"])
+
+
 def told(found: dict[str, Any]) -> str:
     """One screen.
 
@@ -57,17 +63,21 @@ def _time(found: dict[str, Any]) -> list[str]:
     lines = [
         f"timed          {found['device']}, {found['precision']}, batch {timed['batch_size']}, {len(timed['seconds'])} "
         f"steps: {_rounded(rate)} images/s, {100 * share:.0f} % of its products' {timed['ceiling'] / 1e12:.3g} TFLOP/s",
-        f"recipe         {found['epochs']:g} epochs of {found['images']:,} images; hours if data keeps up and devices "
-        "do not wait for one another:",
+        f"recipe         {found['epochs']:g} epochs of {found['images']:,} images{_whose(found)}; hours if data keeps "
+        "up and devices do not wait for one another:",
     ]
     for devices in found["devices"]:
         batch = found["batch_size"] * devices * found["accumulate"]
-        steps = int(found["images"] // batch * found["epochs"])
+        steps = optimizer_steps(found, devices)
         lines.append(
             f"{devices:>6} devices {_hours(hours(found, devices)):>12}   {steps:,} steps of {batch:,} images; data at "
             f"{_rounded(rate * devices)} images/s"
         )
     return lines
+
+
+def _whose(found: dict[str, Any]) -> str:
+    return "" if found["counted_images"] else " (ImageNet-1K's; data.root= or plan.images= tell yours)"
 
 
 def _disk(found: dict[str, Any]) -> list[str]:

@@ -98,7 +98,10 @@ class PlainStep:
     ) -> None:
         backbone = model.student.encoder.backbone
         if not isinstance(backbone, Beit) or backbone.rel_pos_bias is None:
-            raise ValueError("the official step is one of a Beit with a shared table of relative positions")
+            raise ValueError(
+                "the official step is one of a Beit with a shared table of relative positions; for other backbones "
+                "benchmark.ways=[ours]"
+            )
         self.model, self.optimizer = model, optimizer
         self.temperature, self.clip_norm = temperature, clip_norm
         self.device = next(model.parameters()).device

@@ -32,10 +32,13 @@ def told(found: dict[str, Any]) -> str:
     ]
     if found["ways"]:
         lines.append(
-            f"{'':22}{'images/s':>10}{'quartiles':>18}{'x plain':>9}{'of ceiling':>12}{'perturbed':>11}{'peak GiB':>10}"
+            f"{'':22}{'images/s':>10}{'quartiles':>18}{'x plain':>9}{'TFLOP/s':>9}{'of ceiling':>12}{'perturbed':>11}"
+            f"{'peak GiB':>10}{'of plain':>10}"
         )
         lines += [_told_way(found, name) for name in found["ways"]]
         lines += _told_other_precisions(found)
+        if found.get("departures"):
+            lines.append(f"plain is the published method all the same, without {', '.join(found['departures'])}")
         lines += [_told_parts(name, way) for name, way in found["ways"].items() if "parts" in way]
     lines += [f"{name} failed: {error}" for name, error in found.get("errors", {}).items()]
     for precision, ways in found.get("attention", {}).items():
@@ -51,10 +54,12 @@ def _told_way(found: dict[str, Any], name: str) -> str:
     first, middle, third = (batch / value for value in quartiles(way["step"]))
     reference = found["ways"].get(f"plain {precision}")
     ratio = f"{middle / images_per_second(reference, batch):.2f}" if reference else ""
+    memory = f"{way['peak_bytes'] / reference['peak_bytes']:.2f}" if reference else ""
+    rate = middle * found["operations"]
     return (
-        f"{name:22}{middle:>10.2f}{f'{third:.2f} - {first:.2f}':>18}{ratio:>9}"
-        f"{100 * middle * found['operations'] / found['ceilings'][precision]:>10.0f} %"
-        f"{images_per_second(way, batch, perturbed=True):>11.2f}{way['peak_bytes'] / 2**30:>10.2f}"
+        f"{name:22}{middle:>10.2f}{f'{third:.2f} - {first:.2f}':>18}{ratio:>9}{rate / 1e12:>9.3g}"
+        f"{100 * rate / found['ceilings'][precision]:>10.0f} %"
+        f"{images_per_second(way, batch, perturbed=True):>11.2f}{way['peak_bytes'] / 2**30:>10.2f}{memory:>10}"
     )
 
 
