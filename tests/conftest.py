@@ -144,5 +144,7 @@ def beit(**changes: Any) -> Beit:
 
 def conmim(**changes: Any) -> ConMIM:
     """A small student and teacher."""
-    own = {name: changes.pop(name) for name in ("projected", "checkpointing", "locality") if name in changes}
+    own = {
+        name: changes.pop(name) for name in ("projected", "checkpointing", "locality", "attention") if name in changes
+    }
     return ConMIM(backbone=beit(**changes), projector=partial(Projector, hidden_dim=16, out_dim=8), **own)

@@ -32,6 +32,7 @@ def test_the_step_is_timed_and_trains(plain, way, precision, tmp_path):
     found = runner.steps(3)
     assert len(found["step"]) == len(found["perturbation"]) == 3
     assert min(found["step"]) > 0
+    assert found["loss"][2] < found["loss"][0], "one batch is soon known by heart"
     assert any(not torch.equal(a, b) for a, b in zip(before, runner.model.parameters(), strict=True))
     held = runner.held()
     assert held["weights"] > held["gradients"] > 0
@@ -47,11 +48,12 @@ def test_the_step_is_timed_and_trains(plain, way, precision, tmp_path):
 def test_both_ways_train_the_same(plain):
     """The twin has our groups, rates and clipping, not only our figures for one step."""
     plain["task"]["optimizer"] = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "weight_decay": 0.05}
-    models = []
+    models, losses = [], []
     for way in ("plain", "ours"):
         runner = made_runner(plain, way, "32-true", 8)
-        runner.steps(3)
+        losses.append(runner.steps(3)["loss"])
         models.append(runner.model)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
@@ -133,7 +135,7 @@ def test_made_photographs_stand_in_for_a_folder_that_is_not_named(tmp_path):
 
 
 def test_ways_that_failed_end_the_command_in_an_error_when_all_is_written(plain, tmp_path, monkeypatch, capsys):
-    way = {"step": [0.1], "perturbation": [0.1], "peak_bytes": 2**30}
+    way = {"step": [0.1], "perturbation": [0.1], "peak_bytes": 2**30, "loss": [1.0]}
 
     def measured(plain, other, keep):
         return {
@@ -201,7 +203,7 @@ def test_ways_to_attend_are_timed(monkeypatch):
 
 
 def test_what_is_told():
-    way = {"step": [0.1, 0.2, 0.3], "perturbation": [0.05] * 3, "peak_bytes": 2**30}
+    way = {"step": [0.1, 0.2, 0.3], "perturbation": [0.05] * 3, "peak_bytes": 2**30, "loss": [3.0, 2.0, 1.0]}
     found = {
         "device": "a device", "torch": "2", "batch_size": 8, "operations": 10**9,
         "ceilings": {"bf16-mixed": 10**11, "16-mixed": 10**11},
@@ -222,10 +224,11 @@ def test_what_is_told():
     assert any("waiting for data 25 % of the time" in line for line in lines)
     assert "end to end at 50 % of the rate of ours bf16-mixed on made batches, perturbed" in lines
     assert lines[-1].split() == ["16", "out", "of", "memory"]
-    twin = {"plain bf16-mixed": way | {"step": [0.4] * 3, "peak_bytes": 2**31}}
+    twin = {"plain bf16-mixed": way | {"step": [0.4] * 3, "peak_bytes": 2**31, "loss": [3.0, 2.5, 1.25]}}
     lines = told(found | {"ways": found["ways"] | twin, "departures": ["task.dictionary=device"]}).splitlines()
     row = next(line.split() for line in lines if line.startswith("ours bf16-mixed "))
     assert row[2:] == ["40.00", "32.00", "-", "53.33", "2.00", "0.04", "40", "%", "32.00", "1.00", "0.50"]
+    assert "loss of ours bf16-mixed 3.0000 to 1.0000, at most 2.0e-01 of it apart from plain bf16-mixed" in lines
     assert "plain is the published method all the same, without task.dictionary=device" in lines
     faster = found | {"ways": {"ours bf16-mixed": way | {"step": [0.1] * 3}}}
     assert "2.00 times the images a second, 1.00 times the memory" in against(faster, found)

@@ -117,12 +117,15 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)  # AdamW would turn roundin
     [("32-true", 1e-3, 2e-3), ("bf16-mixed", 5e-2, 0.4)],
 )
 # 50 and 65 tokens: rows of the bias in 56 and 72
-@pytest.mark.parametrize(("img_size", "compiled"), [(56, False), (64, False), (56, True)])
-def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_table, compiled):
-    """Through torch's fused attention; with weights that are all at work, the position table's too."""
+@pytest.mark.parametrize(
+    ("img_size", "attention", "compiled"),
+    [(56, "fused", False), (64, "fused", False), (56, "fused", True), (56, "flex", False)],
+)
+def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_table, attention, compiled):
+    """Through torch's fused attention and FlexAttention; weights that are all at work, the position table's too."""
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    model = conmim(img_size=img_size, embed_dim=64, num_heads=4)
+    model = conmim(img_size=img_size, embed_dim=64, num_heads=4, attention=attention)
     views, mask = drawn(model, 8)
     model, views, mask = model.cuda(), [view.cuda() for view in views], mask.cuda()
     theirs, start = copy.deepcopy(model), copy.deepcopy(model)
@@ -132,7 +135,7 @@ def test_three_steps_are_the_official_ones(img_size, precision, tolerance, of_ta
     for _ in range(3):
         assert ours(views, mask, 0.9).item() == pytest.approx(plain(views, mask, 0.9), rel=tolerance)
     assert not compiled or not torch._dynamo.utils.counters["graph_break"]
-    assert all(block.attn.fused_attn for block in model.student.encoder.backbone.blocks)
+    assert all(block.attn.fused_attn == (attention == "fused") for block in model.student.encoder.backbone.blocks)
     moves = [flat(trained) - flat(start) for trained in (model, theirs)]
     assert (moves[0] - moves[1]).norm() <= tolerance * moves[1].norm()
     tables = [one.student.encoder.backbone.rel_pos_bias.relative_position_bias_table for one in (model, theirs, start)]

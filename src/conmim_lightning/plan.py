@@ -126,7 +126,7 @@ def _measured(plain: dict[str, Any], precision: str, size: int) -> dict[str, Any
     runner.ask("steps", plain["plan"]["warmup"])
     steps = runner.ask("steps", plain["plan"]["steps"])
     found = {
-        "seconds": [sum(parts) for parts in zip(*steps.values(), strict=True)],
+        "seconds": [sum(parts) for parts in zip(steps["perturbation"], steps["step"], strict=True)],
         "peak": runner.ask("peak"),
         "held": runner.ask("held"),
         "saved": runner.ask("saved", plain["paths"]["run_dir"]),

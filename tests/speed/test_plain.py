@@ -10,8 +10,6 @@ import torch._dynamo.utils
 from conftest import conmim
 from pretraining import drawn, fit, flat, make_batches, make_task
 
-from conmim_lightning.models import encoder
-from conmim_lightning.models.attention import aligned, choose_attention
 from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.speed.device import forget_peak, peak_bytes, product_rate
 from conmim_lightning.speed.operations import step_operations
@@ -26,7 +24,7 @@ def _nothing_compiled_before():
     torch._dynamo.utils.counters.clear()
 
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 def task_of(model, optimizer=None):
@@ -146,16 +144,15 @@ def test_accumulated_batches_train_as_their_mean_written_out():
 
 
 @pytest.mark.parametrize("img_size", [24, 56])  # 10 and 50 tokens, in rows of 16 and 56
-def test_the_fused_attention_of_other_devices(img_size, monkeypatch):
+def test_the_fused_attention_of_other_devices(img_size):
     """What a GPU takes, on the CPU: torch's fused attention on a bias whose rows are aligned."""
     model = conmim(img_size=img_size)
     views, mask = drawn(model, 3)
     model, views = model.double(), [view.double() for view in views]
     found = []
     for on_gpu in (False, True):
-        if on_gpu:
-            monkeypatch.setattr(encoder, "ready_bias", aligned)
-            monkeypatch.setattr(encoder, "choose_attention", lambda blocks, device: choose_attention(blocks, GPU))
+        for branch in (model.student, model.teacher.branch):
+            branch.encoder.attention = "fused" if on_gpu else "auto"
         model.zero_grad()
         loss = task_of(model).loss(model.student(views[0], mask), model.teach(views[1]), mask)
         loss.backward()

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from conmim_lightning.models.attention import Way
 from conmim_lightning.models.encoder import Backbone, Encoder
 from conmim_lightning.models.projector import Projector
 from conmim_lightning.models.teacher import Teacher
@@ -64,6 +65,7 @@ class ConMIM(nn.Module):
             BatchNorms are then those of the projected tokens.
         checkpointing: compute each block of the student again in the backward pass instead of keeping what is in it:
             less memory, a quarter more operations in the encoder, the same figures.
+        attention: how a backbone with a shared table of relative positions computes it, see ``models.attention.Way``.
 
     Raises:
         ValueError: ``projected`` is neither.
@@ -77,11 +79,12 @@ class ConMIM(nn.Module):
         locality: float = 0.0,
         projected: Projected = "all",
         checkpointing: bool = False,
+        attention: Way = "auto",
     ) -> None:
         super().__init__()
         if projected not in ("all", "needed"):
             raise ValueError(f"projected must be 'all' or 'needed', got {projected!r}")
-        encoder = Encoder(backbone, locality=locality, checkpointing=checkpointing)
+        encoder = Encoder(backbone, locality=locality, checkpointing=checkpointing, attention=attention)
         self.student = Branch(encoder, projector(in_dim=encoder.embed_dim), projected=projected)
         self.teacher = Teacher(self.student)
 

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from conmim_lightning.models.attention import choose_attention, ready_bias
+from conmim_lightning.models.attention import Way, check_attention, choose_attention, ready_bias
 from conmim_lightning.models.initial import cut_normal_, init_backbone
 
 Backbone = Beit | VisionTransformer | Eva
@@ -30,13 +30,16 @@ class Encoder(nn.Module):
             text, arXiv 2108.12409). 0, as in the official code, starts without any notion of place, which short runs
             spend most of their steps to learn. Of no effect on a backbone that was started from weights.
         checkpointing: in training with gradients, keep the inputs of the blocks alone and compute the rest again.
+        attention: how a ``Beit`` computes it, see ``models.attention.Way``; other backbones know "auto" only.
 
     Raises:
         ValueError: the backbone is of another family, has a classifier, lacks the final norm, drops patches or mixes
-            rotations, or locality is negative or asked of a backbone without a shared table.
+            rotations, or locality is negative or asked of a backbone without a shared table, or it cannot attend so.
     """
 
-    def __init__(self, backbone: Backbone, *, locality: float = 0.0, checkpointing: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, *, locality: float = 0.0, checkpointing: bool = False, attention: Way = "auto"
+    ) -> None:
         super().__init__()
         if not isinstance(backbone, Beit | VisionTransformer | Eva):
             raise ValueError(f"backbone must be a timm Beit, VisionTransformer or Eva, got {type(backbone).__name__}")
@@ -53,7 +56,9 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"locality must be >= 0, and 0 without a shared table of relative positions; got {locality}"
             )
+        check_attention(backbone, attention)
         self.checkpointing = checkpointing
+        self.attention: Way = attention
         self.embed_dim = backbone.embed_dim
         self.num_prefix_tokens = backbone.num_prefix_tokens
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dim))
@@ -93,7 +98,7 @@ class Encoder(nn.Module):
     def choose_attention(self, device: torch.device) -> None:
         """Prepare for a device. Every forward does it; to be done before ``torch.compile``, which would do it twice."""
         if isinstance(self.backbone, Beit):
-            choose_attention(self.backbone.blocks, device)
+            choose_attention(self.backbone.blocks, device, self.attention)
 
     def patch_tokens(self, images: Tensor, block: int | None = None) -> Tensor:
         """Features of whole images for probes and maps.
@@ -121,7 +126,8 @@ class Encoder(nn.Module):
                 tokens = tokens + backbone.pos_embed
             tokens = backbone.pos_drop(tokens)
             self.choose_attention(tokens.device)
-            bias = ready_bias(backbone.rel_pos_bias()) if backbone.rel_pos_bias is not None else None
+            shared = backbone.rel_pos_bias
+            bias = None if shared is None else ready_bias(shared(), self.attention)
             for block in blocks:
                 tokens = self._through(block, tokens, shared_rel_pos_bias=bias)
             return tokens

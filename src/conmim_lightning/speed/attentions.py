@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conmim_lightning.models.attention import aligned
+from conmim_lightning.models.attention import aligned, flexible
 from conmim_lightning.speed.device import seconds
 
 _ROUNDS = 9
@@ -31,20 +31,6 @@ def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 def ready(bias: Tensor, dtype: torch.dtype) -> Tensor:
     """The bias for ``fused``: rows at multiples of eight entries."""
     return aligned(bias.to(dtype))
-
-
-def flexible(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Torch's FlexAttention, to be compiled; on GPUs only."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    table = bias[0]
-
-    def add(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return score + table[head, row, column]
-
-    found = flex_attention(query, key, value, score_mod=add)
-    assert isinstance(found, Tensor)
-    return found
 
 
 def shape_of(encoder: Any) -> dict[str, int]:
@@ -74,7 +60,7 @@ def attentions(
     dtype = dtype or torch.float32
     ways: dict[str, Attend] = {"written out": written_out, "scaled_dot_product_attention": fused}
     if device.type == "cuda":
-        ways["FlexAttention"] = torch.compile(flexible)
+        ways["FlexAttention"] = flexible
     inputs = [torch.randn(batch_size, heads, tokens, width, device=device, dtype=dtype) for _ in range(3)]
     bias = torch.randn(1, heads, tokens, tokens, device=device)
     found: dict[str, dict[str, Any]] = {}

@@ -15,7 +15,7 @@ def hours(found: dict[str, Any], devices: int) -> float:
 
 
 def optimizer_steps(found: dict[str, Any], devices: int) -> int:
-    """Of the whole recipe. An epoch leaves out its last incomplete batch; its last step may have fewer of them to sum."""
+    """Of the whole recipe. An epoch leaves out its last incomplete batch; its last step may sum fewer batches."""
     batches = found["images"] // (found["batch_size"] * devices)
     return int(-(-batches // found["accumulate"]) * found["epochs"])
 

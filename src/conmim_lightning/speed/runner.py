@@ -64,11 +64,16 @@ class Runner:
         self._begun = False
 
     def steps(self, count: int) -> dict[str, list[float]]:
-        """Seconds of each of some steps, and of the perturbation that stands before each; on a GPU means of five."""
-        found: dict[str, list[float]] = {"perturbation": [], "step": []}
+        """Seconds of each of some steps, and of the perturbation that stands before each; on a GPU means of five.
+
+        And the "loss" of each, of the last of five; all ways train on the same views from the same weights.
+        """
+        found: dict[str, list[float]] = {"perturbation": [], "step": [], "loss": []}
+        losses: list[Any] = []
         for _ in range(count):
             found["perturbation"].append(self._timed(lambda: self.perturbation(self.crop, self.rows)))
-            found["step"].append(self._timed(lambda: self._step(lambda part: None)))
+            found["step"].append(self._timed(lambda: losses.append(self._step(lambda part: None))))
+            found["loss"].append(float(losses[-1]))
         if not self._begun and self.device.type == "cuda":
             forget_peak(self.device)  # compiling, in the first steps, takes memory of its own
         self._begun = True

@@ -37,6 +37,7 @@ def told(found: dict[str, Any]) -> str:
         )
         lines += [_told_way(found, name) for name in found["ways"]]
         lines += _told_other_precisions(found)
+        lines += _told_losses(found["ways"])
         if found.get("departures"):
             lines.append(f"plain is the published method all the same, without {', '.join(found['departures'])}")
         lines += [_told_parts(name, way) for name, way in found["ways"].items() if "parts" in way]
@@ -72,6 +73,21 @@ def _told_other_precisions(found: dict[str, Any]) -> list[str]:
     best, precisions = max(mine, key=lambda name: mine[name]), {name.split()[1] for name in mine}
     alone = [name for name in rates if name.startswith("plain") and name.split()[1] not in precisions]
     return [f"{best} is {mine[best] / rates[name]:.2f} times {name}" for name in alone]
+
+
+def _told_losses(ways: dict[str, Any]) -> list[str]:
+    """Whether each way learns as the official step of its precision does, on the same views from the same weights."""
+    lines = []
+    for name, way in ways.items():
+        reference = ways.get(f"plain {name.split()[1]}")
+        if reference not in (None, way):
+            pairs = zip(way["loss"], reference["loss"], strict=True)
+            apart = max(abs(mine - theirs) / theirs for mine, theirs in pairs)
+            lines.append(
+                f"loss of {name} {way['loss'][0]:.4f} to {way['loss'][-1]:.4f}, "
+                f"at most {apart:.1e} of it apart from plain {name.split()[1]}"
+            )
+    return lines
 
 
 def _told_parts(name: str, way: dict[str, Any]) -> str:

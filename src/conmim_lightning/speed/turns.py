@@ -17,10 +17,10 @@ def in_turn(makers: Mapping[str, Callable[[], Remote]], *, warmup: int, steps: i
         steps: that are.
 
     Returns:
-        For each name seconds of every "step" and "perturbation", "peak_bytes" and "parts".
+        For each name seconds of every "step" and "perturbation", the "loss" of each, "peak_bytes" and "parts".
     """
     runners = {name: make() for name, make in makers.items()}
-    found: dict[str, Any] = {name: {"step": [], "perturbation": []} for name in runners}
+    found: dict[str, Any] = {name: {"step": [], "perturbation": [], "loss": []} for name in runners}
     for runner in runners.values():
         runner.ask("steps", warmup)
     for _ in range(steps):

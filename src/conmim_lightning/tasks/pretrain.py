@@ -109,7 +109,13 @@ class PretrainTask(LightningModule):
         return encoder.backbone
 
     def on_fit_start(self) -> None:
-        """Compile what is to be compiled; the model is on its device by now."""
+        """Compile what is to be compiled; the model is on its device by now.
+
+        Raises:
+            ValueError: FlexAttention is to be trained on a CPU, where it gives no gradients.
+        """
+        if self.model.student.encoder.attention == "flex" and self.device.type == "cpu":
+            raise ValueError("task.model.attention=flex trains on a GPU only; auto and written do on a CPU")
         if self.compile_at_start:
             self.compile_parts()
 

@@ -37,14 +37,14 @@ def _simplejpeg() -> Decode:
 
 
 def _opencv() -> Decode:
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     cv2.setNumThreads(1)
     return lambda content: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def _turbojpeg() -> Decode | None:
-    import turbojpeg
+    import turbojpeg  # pyright: ignore[reportMissingImports]
 
     try:
         decoder = turbojpeg.TurboJPEG()
