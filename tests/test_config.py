@@ -195,6 +195,8 @@ def test_every_option_passes_the_check(composed, group, option):
         ["backbone.in_chans=4", "data.mean=[0.5,0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5,0.5]"],
         ["schedule.accumulate=2", "schedule.lr_scaling=linear"],
         ["task.on_non_finite=skip", "trainer.precision=bf16-mixed"],
+        ["task.model.attention=fused", "task.model.checkpointing=true"],
+        ["task.model.projected=needed", "backbone=vit_b_absolute", "backbone.depth=2"],
         ["logger=tensorboard", "~logger.csv"],
     ],
     ids=lambda overrides: overrides[0],

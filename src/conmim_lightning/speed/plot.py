@@ -55,7 +55,7 @@ def _parts(found: dict[str, Any], axes: Any) -> None:
             label = part if place == 0 else None
             axes.bar(place, 1000 * value, bottom=1000 * bottoms[name], color=f"C{number}", label=label)
             bottoms[name] += value
-    axes.set_xticks(range(len(ways)), list(ways))
+    axes.set_xticks(range(len(ways)), [name.replace(" ", "\n") for name in ways])
     axes.set_ylabel("ms a step")
     axes.set_xlim(-0.6, len(ways) + 0.4)
     axes.legend(fontsize=8)

@@ -18,6 +18,7 @@ from conmim_lightning.speed.split import split
 WAYS = ("plain", "ours", "compiled")
 """The official step written out; ours, compiled if the configuration says so; ours through ``torch.compile``."""
 
+_EARLY = 0.1  # of the peak rate, as in the warm-up: at the peak, AdamW's first steps would magnify mere rounding
 _TOGETHER = {"cuda": 5}  # steps without waiting for the device between them, as in training; elsewhere one
 
 
@@ -60,6 +61,8 @@ class Runner:
             ours = OurStep(task, batch_size=size, clip_norm=clip_norm, precision=precision, compiled=compiled)
             self.optimizer = ours.optimizer
             self._step = lambda mark: ours(self.views, self.mask, 0.996, mark, batch.most_hidden)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= _EARLY
         self.views = self.perturbation(self.crop, self.rows)
         self._begun = False
 
