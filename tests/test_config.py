@@ -196,7 +196,7 @@ def test_every_option_passes_the_check(composed, group, option):
         ["schedule.accumulate=2", "schedule.lr_scaling=linear"],
         ["task.on_non_finite=skip", "trainer.precision=bf16-mixed"],
         ["task.model.attention=fused", "task.model.checkpointing=true"],
-        ["task.model.projected=needed", "backbone=vit_b_absolute", "backbone.depth=2"],
+        ["task.model.projected=needed", "masking=block", "masking.num_hidden=7", "masking.min_block=2"],
         ["logger=tensorboard", "~logger.csv"],
     ],
     ids=lambda overrides: overrides[0],
@@ -250,6 +250,7 @@ MISTAKES = {
     "misspelt logger": (["data.root=.", "+logger.csvv.save_dir=x"], "logger.csvv: names no _target_"),
     "callback set to null": (["data.root=.", "callbacks.probe=null"], "leave one out write ~callbacks.probe"),
     "group without a target": (["data.root=.", "~masking._target_"], "masking._target_: missing"),
+    "no path": (["data.root=.", "paths.run_dir=true"], "paths.run_dir: must be a path, got True"),
     "no clipping by zero": (["data.root=.", "schedule.clip_norm=0"], "schedule.clip_norm: must be above 0, or null"),
     "negative clipping": (["data.root=.", "schedule.clip_norm=-1"], "clip_norm: must be above 0, or null, got -1"),
     "a fused step under a scaler": (

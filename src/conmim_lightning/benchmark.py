@@ -32,6 +32,7 @@ from conmim_lightning.timed import (
     made_batch,
     made_runner,
     made_task,
+    names_images,
 )
 
 STAGES = ("step", "attention", "data", "run", "sizes")
@@ -197,7 +198,10 @@ def time_images(plain: dict[str, Any]) -> None:
     """Time decoders, sources and loaders."""
     from hydra.utils import instantiate
 
-    benchmark = instantiate(plain["benchmark"]["images"])
+    wanted = plain["benchmark"]["images"]
+    if not names_images(plain):
+        wanted["data"] |= {"root": "."}  # which must exist; the images are made elsewhere
+    benchmark = instantiate(wanted)
     found = benchmark.run()
     print(f"{platform.processor() or platform.machine()}, one thread a process")
     print(benchmark.told(found), _write(found, plain), sep="\n")

@@ -98,6 +98,7 @@ _RANGES: dict[tuple[str, str], tuple[Callable[[Any], bool], str]] = {
     ("plan", "devices"): (_are_counts, "a list of numbers of devices, each at least 1"),
     ("benchmark", "batch_size"): _whole(2),
     ("benchmark", "memory"): _MEMORY,
+    **{("paths", key): (lambda value: isinstance(value, str), "a path") for key in _PLAIN_GROUPS["paths"]},
     **{(group, "steps"): _whole(1) for group in ("plan", "benchmark")},
     **{(group, "warmup"): _whole(0) for group in ("plan", "benchmark")},
 }

@@ -28,10 +28,10 @@ def forecast(plain: dict[str, Any]) -> dict[str, Any]:
     """Count and measure what the configuration would take.
 
     Returns:
-        device, precision, batch_size, images, epochs, accumulate, devices; parameters by part; operations an image, by
-        part from the shapes and as torch counts them; memory in bytes by part and "image", what each one more takes;
-        largest_batch; timed (batch_size, seconds of each step, ceiling in operations a second); checkpoint (bytes,
-        seconds to write, how many are kept).
+        device, precision, batch_size, images (and counted_images: whether they are the user's, or ImageNet's), epochs,
+        accumulate, devices; parameters by part; operations an image, by part from the shapes and as torch counts them;
+        memory in bytes by part and "image", what each one more takes; largest_batch; timed (batch_size, seconds of each
+        step, ceiling in operations a second); checkpoint (bytes, seconds to write, how many are kept).
     """
     import torch
 

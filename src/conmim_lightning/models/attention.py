@@ -9,7 +9,7 @@ device at hand ``benchmark.stages=[attention]`` does it, for FlexAttention too.
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,6 @@ from torch import Tensor
 Way = Literal["auto", "written", "fused", "flex"]
 """How attention is computed: written out; by ``scaled_dot_product_attention``; by FlexAttention, on a CPU as "auto".
 "auto" writes it out on a CPU and takes the fused one on other devices."""
-
-WAYS = ("auto", "written", "fused", "flex")
 
 _ALIGNED = 8  # entries
 
@@ -82,8 +80,8 @@ def _chosen(device: torch.device, way: Way) -> Way:
 
 def check_attention(backbone: Any, way: Way) -> None:
     """Raise ValueError for a way that does not exist or that a timm backbone cannot take."""
-    if way not in WAYS:
-        raise ValueError(f"attention must be one of {', '.join(WAYS)}, got {way!r}")
+    if way not in get_args(Way):
+        raise ValueError(f"attention must be one of {', '.join(get_args(Way))}, got {way!r}")
     if way == "auto":
         return
     if getattr(backbone, "rel_pos_bias", None) is None:
