@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch._dynamo.utils
+import torch._functorch.config as functorch
 from conftest import conmim
 from pretraining import drawn, fit, flat, make_batches, make_task
 
@@ -20,8 +21,11 @@ from conmim_lightning.tasks.pretrain import PretrainTask
 
 @pytest.fixture(autouse=True)
 def _nothing_compiled_before():
+    """Nor kept on the disk, where nothing is known of the gradients of our own operators."""
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
+    with functorch.patch(enable_autograd_cache=False):
+        yield
 
 
 CPU = torch.device("cpu")
