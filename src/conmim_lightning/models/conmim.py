@@ -61,8 +61,8 @@ class ConMIM(nn.Module):
         projector: factory that makes the projector from ``in_dim``, the encoder's width.
         locality: of the encoder's table of relative positions at the start, see ``Encoder``; 0 is the method.
         projected: "all" tokens, the method. "needed" departs from it to save operations: the student projects its
-            hidden patches alone, the teacher all patches, nobody the class token; the statistics of the projector's
-            BatchNorms are then those of the projected tokens.
+            hidden patches (and visible ones where an image hides fewer than another), the teacher all patches, nobody
+            the class token; the statistics of the projector's BatchNorms are then those of the projected tokens.
         checkpointing: compute each block of the student again in the backward pass instead of keeping what is in it:
             less memory, a quarter more operations in the encoder, the same figures.
         attention: how a backbone with a shared table of relative positions computes it, see ``models.attention.Way``.
