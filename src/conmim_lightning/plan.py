@@ -146,7 +146,7 @@ def _count_images(plain: dict[str, Any]) -> int:
 
     if plain["plan"]["images"] is not None:
         return plain["plan"]["images"]
-    if not counts_images(plain):
+    if not names_images(plain):
         return IMAGENET
     data = instantiate(plain["data"])
     data.prepare_data()

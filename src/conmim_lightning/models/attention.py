@@ -63,8 +63,8 @@ def _compiled_flex() -> Any:
 
 def choose_attention(blocks: Iterable[Any], device: torch.device, way: Way = "auto") -> None:
     """Let blocks with an additive bias attend in a way."""
-    kind = FlexAttention if _chosen(device, way) == "flex" else Attention
-    fused = _chosen(device, way) == "fused"
+    chosen = _chosen(device, way)
+    kind, fused = FlexAttention if chosen == "flex" else Attention, chosen == "fused"
     for block in blocks:
         if type(block.attn) is not kind:
             block.attn.__class__ = kind
