@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make the environment in .venv
+setup: $(READY)  ## create the environment in .venv
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with PYTHON=...")'
@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(READY)  ## pre-train a small ViT on drawn scenes in a few minutes, on a CPU
+demo: $(READY)  ## pre-train a small ViT on synthetic scenes, on a CPU, in about five minutes
 	$(BIN)/python -m conmim_lightning.train experiment=quickstart trainer=cpu logger=csv
 
 test: $(READY)  ## all tests that this machine can run
@@ -34,23 +34,23 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 
 gpu-test gpu-figures: PY = $(if $(wildcard $(READY)),$(BIN)/python,env PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON))
-gpu:  ## figures and tests of a GPU in at most 8 minutes; uses .venv or PYTHON
+gpu:  ## GPU benchmark and GPU tests, 8 minutes at most; uses .venv or PYTHON
 	$(MAKE) gpu-figures; figures=$$?; $(MAKE) gpu-test && exit $$figures
 
 gpu-test:  ## the tests that need a GPU, 150 s at most
-	timeout 150 $(PY) -m pytest -m gpu -W default tests/test_gpu.py
+	timeout 150 $(PY) -m pytest -m gpu -W default tests/integration/test_gpu.py
 
 GPU = -m conmim_lightning.benchmark benchmark.precisions=[bf16-mixed] benchmark.warmup=2 benchmark.steps=6 backbone.drop_path_rate=0
-gpu-figures:  ## ViT-B, L and S on a GPU, B beside the official step; data, end to end, batch sizes of B; 330 s at most
+gpu-figures:  ## benchmark of ViT-B, L and S on a GPU, ViT-B beside the reference step, 330 s at most
 	failed=0; \
 	timeout 150 $(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_b \
-		'benchmark.ways=[plain 16-mixed,ours,compiled]' benchmark.stages=[step,attention,data,run] || failed=1; \
+		'benchmark.variants=[reference 16-mixed,ours,compiled]' benchmark.stages=[step,attention,data,run] || failed=1; \
 	timeout 60 $(PY) $(GPU) experiment=vit_l_pretrain benchmark.batch_size=128 paths.run_dir=runs/gpu/vit_l \
-		benchmark.ways=[compiled] || failed=1; \
+		benchmark.variants=[compiled] || failed=1; \
 	timeout 40 $(PY) $(GPU) experiment=vit_s_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_s \
-		benchmark.ways=[compiled] || failed=1; \
-	timeout 80 $(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_b_sizes \
-		benchmark.ways=[compiled] benchmark.stages=[sizes] || failed=1; \
+		benchmark.variants=[compiled] || failed=1; \
+	timeout 80 $(PY) $(GPU) experiment=vit_b_pretrain benchmark.batch_size=256 paths.run_dir=runs/gpu/vit_b_batch_sizes \
+		benchmark.variants=[compiled] benchmark.stages=[batch_sizes] || failed=1; \
 	exit $$failed
 
 clean:  ## remove the environment and caches

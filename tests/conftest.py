@@ -1,4 +1,4 @@
-"""Fixtures that several files share; torch stays on one thread, so that sums come in one order."""
+"""Shared fixtures; torch uses one thread, so that sums have one order."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,20 +11,22 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from timm.models.beit import Beit
 
-from conmim_lightning.config import CONF_DIR
-from conmim_lightning.data.scene_files import write_scenes
-from conmim_lightning.messages import EXPECTED_WARNINGS
+from conmim_lightning.config.check import CONF_DIR
+from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.data.synthetic.scene_files import write_scenes
 from conmim_lightning.models.conmim import ConMIM
 from conmim_lightning.models.projector import Projector
-from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.runtime.errors import EXPECTED_WARNINGS
 
-GOLDEN = Path(__file__).parent / "data"
+pytest_plugins = ["callback_runs", "commands", "downstream_runs"]
+
+GOLDEN = Path(__file__).parent / "golden"
 
 torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for those that a user does not see either."""
+    """Warnings are errors, except those that users do not see."""
     for message in EXPECTED_WARNINGS:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     for of_gpus in (
@@ -37,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Whatever a test draws without a seed of its own is the same in every run."""
+    """Tests without their own seed are the same in every run."""
     torch.manual_seed(0)
 
 
@@ -68,7 +70,7 @@ def tiny(scenes_root: Path) -> list[str]:
 
 
 def tiny_overrides(scenes_root: Path) -> list[str]:
-    """Overrides that make any pre-training small: made data, a narrow model, no workers."""
+    """Overrides that make any pre-training small: synthetic data, a narrow model, no workers."""
     return [
         "data=scenes",
         *_small(scenes_root, depth=2),
@@ -79,7 +81,7 @@ def tiny_overrides(scenes_root: Path) -> list[str]:
 
 
 def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
-    """Overrides that make any experiment with labels small: made data, a narrow model, drawn weights, no workers."""
+    """Overrides that make any experiment with labels small, from random initialisation."""
     return [
         "data=labelled_scenes",
         *_small(scenes_root, depth=depth),
@@ -90,7 +92,7 @@ def tiny_labelled(scenes_root: Path, *, depth: int = 4) -> list[str]:
 
 
 def tiny_dense(scenes_root: Path, kind: str) -> list[str]:
-    """Overrides that make any segmentation or detection ("coco") small: made data, a narrow model, no workers."""
+    """Overrides that make any segmentation or detection ("coco") small, from random initialisation."""
     small = [
         f"data={kind}_scenes",
         *_small(scenes_root, depth=4),
@@ -101,8 +103,12 @@ def tiny_dense(scenes_root: Path, kind: str) -> list[str]:
         "data.size=64",
     ]
     if kind == "coco":
-        small += ["task.model.head_channels=16", "task.model.head_width=16", "task.model.regions=8"]
-        small += ["task.model.proposals=20", "task.model.anchors=[8,12,16,24,32]", "task.model.pyramid.out_channels=16"]
+        small += ["task.model.head_channels=16", "task.model.box_head_dim=16", "task.model.box_batch_size_per_image=8"]
+        small += [
+            "task.model.rpn_top_n=20",
+            "task.model.anchor_sizes=[8,12,16,24,32]",
+            "task.model.pyramid.out_channels=16",
+        ]
         return [*small, "data.evaluation_batch_size=4"]
     return [*small, "task.model.head.channels=16", "task.inference.stride=40", "data.evaluation_batch_size=4"]
 
@@ -126,7 +132,7 @@ def _small(scenes_root: Path, *, depth: int) -> list[str]:
 
 
 def beit(**changes: Any) -> Beit:
-    """A small backbone of the method's kind."""
+    """A small backbone of the method's family."""
     arguments: dict[str, Any] = {
         "img_size": 32,
         "patch_size": 8,
@@ -145,6 +151,8 @@ def beit(**changes: Any) -> Beit:
 def conmim(**changes: Any) -> ConMIM:
     """A small student and teacher."""
     own = {
-        name: changes.pop(name) for name in ("projected", "checkpointing", "locality", "attention") if name in changes
+        name: changes.pop(name)
+        for name in ("project", "checkpointing", "locality", "attn_implementation")
+        if name in changes
     }
     return ConMIM(backbone=beit(**changes), projector=partial(Projector, hidden_dim=16, out_dim=8), **own)

@@ -1,4 +1,4 @@
-"""A small pre-training task, batches for it, and a Trainer on the CPU."""
+"""A small pre-training task, its batches, and a Trainer on the CPU."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from conmim_lightning.batches import PretrainViews
+from conmim_lightning.optim.recipe import PretrainSchedule
 from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.tasks.pretrain import PretrainTask
 
@@ -19,16 +20,16 @@ def make_task(**changes):
         "perturbation": Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.05, fused=True),
         "batch_size": 4,
-        "epochs": 1,
-        "warmup_epochs": 0,
-        "min_lr": 0.0,
-        "momentum_start": 0.9,
     }
+    schedule = {"epochs": 1, "warmup_epochs": 0, "min_lr": 0.0, "max_grad_norm": None, "teacher_momentum_start": 0.9}
+    others = ("teacher_momentum_end", "lr_scaling", "base_batch_size")
+    own = {name: changes.pop(name) for name in (*schedule, *others) if name in changes}
+    arguments["schedule"] = PretrainSchedule(**(schedule | own))
     return PretrainTask(**(arguments | changes))
 
 
 def drawn(model, batch):
-    """Weights that are all at work, views and a mask for a model."""
+    """Random weights, views and a mask for a model."""
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     with torch.no_grad():
@@ -43,12 +44,12 @@ def drawn(model, batch):
 
 
 def flat(model):
-    """All trained numbers of student and teacher, in a row."""
+    """All parameters of student and teacher, flattened."""
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def make_batches(count=6, bad=None):
-    """Batches of four images; all numbers of an image of the batch ``bad`` are NaN."""
+    """Batches of four images; one image of the batch ``bad`` is NaN."""
     return DataLoader(list(_drawn(count, bad)), batch_size=None)
 
 
@@ -63,11 +64,11 @@ def _drawn(count, bad):
 
 
 def fit(task, batches, *callbacks, **changes):
+    arguments = {"max_epochs": 1, "gradient_clip_val": 1.0, "accelerator": "cpu", "enable_progress_bar": False}
     trainer = Trainer(
-        **({"max_epochs": 1, "gradient_clip_val": 1.0, "accelerator": "cpu"} | changes),
+        **(arguments | changes),
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
@@ -75,8 +76,8 @@ def fit(task, batches, *callbacks, **changes):
     return trainer
 
 
-QUICK_TEACHER = ("schedule.momentum_start=0.5", "schedule.momentum_end=0.5")
-"""A teacher that follows within a few steps, so that a run without its update would be seen."""
+QUICK_TEACHER = ("schedule.teacher_momentum_start=0.5", "schedule.teacher_momentum_end=0.5")
+"""A teacher that follows within a few steps, so that a missing update is detected."""
 
 
 def same_training(one, other):
@@ -85,15 +86,15 @@ def same_training(one, other):
     for name, tensor in other.items():
         torch.testing.assert_close(one[name].float(), tensor.float(), rtol=1e-3, atol=1e-4)
     names = [name.removeprefix("model.student.") for name in other if name.startswith("model.student.")]
-    names = [name for name in names if "running" not in name and "tracked" not in name]  # BatchNorm's are no weights
-    found = [
+    names = [name for name in names if "running" not in name and "tracked" not in name]  # BatchNorm's are not weights
+    weights = [
         {
             branch: torch.cat([state[f"model.{branch}.{name}"].double().flatten() for name in names])
             for branch in ("student", "teacher.branch")
         }
         for state in (one, other)
     ]
-    way = (found[1]["student"] - found[1]["teacher.branch"]).norm()
-    assert way > 1e-2
+    distance = (weights[1]["student"] - weights[1]["teacher.branch"]).norm()
+    assert distance > 1e-2
     for branch in ("student", "teacher.branch"):
-        assert (found[0][branch] - found[1][branch]).norm() <= 1e-2 * way, branch
+        assert (weights[0][branch] - weights[1][branch]).norm() <= 1e-2 * distance, branch

@@ -1,4 +1,4 @@
-"""Tar shards for the tests of shards and streams."""
+"""Tar shards for tests."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ from PIL import Image
 Members = dict[str, bytes]
 
 
-def picture(number: int, size: int = 20) -> bytes:
+def jpeg(number: int, size: int = 20) -> bytes:
     """A small JPEG that differs from the others."""
     with io.BytesIO() as buffer:
         pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -19,12 +19,12 @@ def picture(number: int, size: int = 20) -> bytes:
 
 
 def samples(first: int, count: int, **others: bytes) -> Members:
-    """WebDataset's layout: an image and whatever else a sample has."""
-    found: Members = {}
+    """WebDataset's layout: an image and other members per sample."""
+    members: Members = {}
     for number in range(first, first + count):
-        found[f"{number:06d}.jpg"] = picture(number)
-        found |= {f"{number:06d}.{extension}": content for extension, content in others.items()}
-    return found
+        members[f"{number:06d}.jpg"] = jpeg(number)
+        members |= {f"{number:06d}.{extension}": content for extension, content in others.items()}
+    return members
 
 
 def write_shard(path: Path, members: Members) -> Path:
@@ -39,7 +39,7 @@ def write_shard(path: Path, members: Members) -> Path:
 
 
 def write_shards(root: Path, *counts: int) -> list[Path]:
-    """Shards 00000.tar, ... with so many images each, numbered through."""
+    """Shards 00000.tar, ... with the given numbers of images, numbered consecutively."""
     firsts = [sum(counts[:number]) for number in range(len(counts))]
     return [
         write_shard(root / f"{number:05d}.tar", samples(first, count, txt=b"a caption"))

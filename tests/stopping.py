@@ -1,4 +1,4 @@
-"""Stopping runs where a test wants them stopped."""
+"""Runs that stop after a given batch."""
 
 import signal
 
@@ -10,7 +10,7 @@ from conmim_lightning.train import run
 
 
 class StopOnly(Callback):
-    """Asks for a stop after a batch; what is saved then is the run's own business."""
+    """Request a stop after a batch."""
 
     def __init__(self, batches: int, by: signal.Signals | None = None) -> None:
         self.batches, self.by = batches, by

@@ -1,21 +1,23 @@
-"""What is exported is opened by plain timm, in a process that never heard of this project."""
+"""Exports are opened by timm alone, in a process that does not import this project."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import timm
 import torch
 from conftest import tiny_overrides
+from downstream_runs import FEW, configure, export, metrics_of
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
 
-from conmim_lightning.config import CONF_DIR
-from conmim_lightning.export import run
-from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.config.check import CONF_DIR
+from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.train import run as train
+from conmim_lightning.weights.checkpoint import read_checkpoint
 
-PLAIN = """
+TOKENS = """
 import sys, timm, torch
 model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True, num_classes=0).eval()
 images = torch.load(sys.argv[2])
@@ -25,23 +27,27 @@ assert not [name for name in sys.modules if "conmim" in name]
 config = timm.data.resolve_model_data_config(model)
 print(tuple(config["input_size"]), list(config["mean"]))
 """
-
-
-def export(*overrides: str) -> Path:
-    register_resolvers()
-    with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        return run(compose("export", list(overrides)))
+CLASSIFIER = """
+import sys, timm, torch
+model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True).eval()
+images = torch.load(sys.argv[2])
+with torch.no_grad():
+    torch.save(model(images), sys.argv[3])
+assert not [name for name in sys.modules if "conmim" in name]
+config = model.pretrained_cfg
+print(config["label_names"][0], round(config["crop_pct"], 3))
+"""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, scenes_root):
-    """Tasks of all families after two steps, with their checkpoints; the method's at an odd width."""
+    """Tasks of all families after two steps, with their checkpoints."""
     register_resolvers()
-    folder, found = tmp_path_factory.mktemp("runs"), {}
+    folder, tasks = tmp_path_factory.mktemp("runs"), {}
     for name, changes in {
         "shared": ["experiment=quickstart"],
-        "absolute": ["experiment=vit_b_pretrain", "backbone=vit_b_absolute", "schedule.warmup_epochs=0"],
-        "rotary": ["experiment=vit_b_pretrain", "backbone=vit_b_rotary", "schedule.warmup_epochs=0"],
+        "absolute": ["experiment=vit_b_pretrain", "backbone.positions=absolute", "schedule.warmup_epochs=0"],
+        "rotary": ["experiment=vit_b_pretrain", "backbone.positions=rotary", "schedule.warmup_epochs=0"],
     }.items():
         overrides = [
             f"paths.run_dir={folder}/{name}",
@@ -53,45 +59,44 @@ def trained(tmp_path_factory, scenes_root):
         small = [item for item in tiny_overrides(scenes_root) if "report" not in item]
         with initialize_config_dir(CONF_DIR, version_base="1.3"):
             cfg = compose("train", [*changes, *overrides, *small, "~callbacks.report", "optimizer.lr=0.1"])
-        found[name] = train(cfg).lightning_module, folder / name / "checkpoints" / "last.ckpt"
-    return found
+        tasks[name] = train(cfg).lightning_module, folder / name / "checkpoints" / "last.ckpt"
+    return tasks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["shared", "absolute", "rotary"])
-def test_plain_timm_gives_the_teachers_tokens(trained, tmp_path, family):
+def test_timm_has_the_teachers_tokens(trained, tmp_path, family):
     task, checkpoint = trained[family]
-    folder = export(f"checkpoint={checkpoint}", f"output={tmp_path}/out")
+    folder = export(configure("export", tmp_path, f"checkpoint={checkpoint}", f"output={tmp_path}/out"))
     images = torch.randn(2, 3, 32, 32)
     torch.save(images, tmp_path / "images.pt")
-    told = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(folder), str(tmp_path / "images.pt"), str(tmp_path / "tokens.pt")],
+    done = subprocess.run(
+        [sys.executable, "-c", TOKENS, str(folder), str(tmp_path / "images.pt"), str(tmp_path / "tokens.pt")],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.split("\n")[0] == "(3, 32, 32) [0.5, 0.5, 0.5]"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "(3, 32, 32) [0.5, 0.5, 0.5]"
     with torch.no_grad():
-        wanted = task.eval()(images)
-    given = torch.load(tmp_path / "tokens.pt")[:, task.model.teacher_encoder.num_prefix_tokens :]
-    torch.testing.assert_close(given, wanted, rtol=1e-5, atol=1e-5)
+        expected = task.eval()(images)
+    tokens = torch.load(tmp_path / "tokens.pt")[:, task.model.teacher_encoder.num_prefix_tokens :]
+    torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     assert "timm.create_model" in (folder / "README.md").read_text()
     assert json.loads((folder / "config.json").read_text())["model_args"]["img_size"] in (32, [32, 32])
 
 
-def test_the_student_is_another_one(trained, tmp_path):
-    from safetensors.torch import load_file
-
+def test_the_student_is_another_encoder(trained, tmp_path):
     task, checkpoint = trained["shared"]
     for branch in ("teacher", "student"):
-        export(f"checkpoint={checkpoint}", f"output={tmp_path}/{branch}", f"branch={branch}")
+        own = [f"checkpoint={checkpoint}", f"output={tmp_path}/{branch}", f"branch={branch}"]
+        export(configure("export", tmp_path, *own))
     teacher, student = (load_file(tmp_path / branch / "model.safetensors") for branch in ("teacher", "student"))
     assert not torch.equal(teacher["cls_token"], student["cls_token"])
     assert torch.equal(student["cls_token"], task.model.student.encoder.backbone.cls_token)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["checkpoint=/nowhere", "output=x"], "'/nowhere' does not exist"),
         (["output=x"], "checkpoint: missing"),
@@ -99,11 +104,52 @@ def test_the_student_is_another_one(trained, tmp_path):
         (["checkpoint=CHECKPOINT", "output=FULL"], "is not an empty folder"),
     ],
 )
-def test_bad_input(trained, tmp_path, overrides, told):
+def test_bad_input(trained, tmp_path, overrides, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    places = {"CHECKPOINT": str(trained["shared"][1]), "FULL": str(tmp_path / "full")}
-    for name, place in places.items():
-        overrides = [item.replace(name, place) for item in overrides]
-    with pytest.raises(ValueError, match=told):
-        export(*overrides)
+    paths = {"CHECKPOINT": str(trained["shared"][1]), "FULL": str(tmp_path / "full")}
+    for name, path in paths.items():
+        overrides = [item.replace(name, path) for item in overrides]
+    with pytest.raises(ValueError, match=message):
+        export(configure("export", tmp_path, *overrides))
+
+
+def test_a_classifier_in_timm_and_back(labelled_runs, tmp_path):
+    folder, changes = labelled_runs
+    out = export(configure("export", tmp_path, f"checkpoint={folder}/finetuned", f"output={tmp_path}/out"))
+    images = torch.randn(2, 3, 32, 32)
+    torch.save(images, tmp_path / "images.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", CLASSIFIER, str(out), str(tmp_path / "images.pt"), str(tmp_path / "logits.pt")],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [read_checkpoint(folder / "finetuned")["classes"][0], "1.0"]
+    assert "has 6 classes" in (out / "README.md").read_text()
+    frozen = [item for item in changes if "weights" not in item]
+    frozen += [f"backbone.weights={out}", "optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps"]
+    trainer = train(configure("train", tmp_path / "again", "experiment=quickstart_finetune", *frozen))
+    with torch.no_grad():
+        logits = trainer.lightning_module.eval()(images)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), logits, rtol=1e-5, atol=1e-5)
+
+
+def test_exports_without_a_classifier(labelled_runs, tmp_path):
+    folder, _ = labelled_runs
+    out = export(configure("export", tmp_path, f"checkpoint={folder}/finetuned", f"output={tmp_path}/a", "head=false"))
+    assert not [name for name in load_file(out / "model.safetensors") if name.startswith("head")]
+    assert timm.create_model(f"local-dir:{out}", pretrained=True)(torch.zeros(1, 3, 32, 32)).shape == (1, 16)
+    with pytest.raises(ValueError, match="has no classifier to export"):
+        export(configure("export", tmp_path, f"checkpoint={folder}/pretrained", f"output={tmp_path}/b", "head=true"))
+
+
+def test_an_exported_teacher_has_the_same_probe_metrics(labelled_runs, tmp_path):
+    """backbone.weights= takes the folder like the run itself."""
+    folder, changes = labelled_runs
+    out = export(configure("export", tmp_path, f"checkpoint={folder}/pretrained", f"output={tmp_path}/out"))
+    results = []
+    for name, source in (("run", folder / "pretrained"), ("folder", out)):
+        own = [item for item in changes if "weights" not in item and "schedule" not in item]
+        train(configure("train", tmp_path / name, "experiment=vit_b_knn", *own, FEW, f"backbone.weights={source}"))
+        results.append(metrics_of(tmp_path / name, "test/"))
+    assert results[0] == results[1]

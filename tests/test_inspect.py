@@ -1,4 +1,4 @@
-"""The inspect door on a collection with known faults."""
+"""The command on a collection with known faults."""
 
 import json
 import shutil
@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_overrides
+from downstream_runs import configure
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from conmim_lightning.config import CONF_DIR
-from conmim_lightning.data.lists import read_names
+from conmim_lightning.config.check import CONF_DIR
+from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.data.sources.name_list import read_names
 from conmim_lightning.inspect import run
-from conmim_lightning.resolvers import register_resolvers
+from conmim_lightning.train import run as train
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +44,29 @@ def inspect(tmp_path: Path, *overrides: str) -> dict:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_is_in_a_collection(collection, tmp_path, capsys, workers):
-    account = inspect(tmp_path, "data=folder", f"data.root={collection}", f"data.num_workers={workers}")
+def test_a_collection_with_faults(collection, tmp_path, capsys, workers):
+    report = inspect(tmp_path, "data=folder", f"data.root={collection}", f"data.num_workers={workers}")
     out = tmp_path / "out"
-    assert account["images"] == 29
-    assert account["formats"] == {"JPEG": 26, "WEBP": 1}
-    assert (account["broken"], account["exact"], account["excluded"]) == (2, 1, 3)
-    assert account["quantiles"]["width"]["0.5"] == 64
-    assert account["shorter_side_from"]["64"] == 24
-    assert account["shorter_side_from"]["256"] == 2
-    assert account == json.loads((out / "inspection.json").read_text())
+    assert report["images"] == 29
+    assert report["formats"] == {"JPEG": 26, "WEBP": 1}
+    assert (report["broken"], report["exact"], report["excluded"]) == (2, 1, 3)
+    assert report["quantiles"]["width"]["0.5"] == 64
+    assert report["shorter_side_from"]["64"] == 24
+    assert report["shorter_side_from"]["256"] == 2
+    assert report == json.loads((out / "inspection.json").read_text())
     assert read_names(str(out / "broken.tsv")) == {"cut.jpg", "text.png"}
-    assert (out / "exact.tsv").read_text() == "photo c.jpg\tthe same bytes as photo a.jpg\n"
+    assert (out / "exact.tsv").read_text() == "photo c.jpg\tsame bytes as photo a.jpg\n"
     assert "photo b.webp\tlooks like photo a.jpg\n" in (out / "near.tsv").read_text()
     assert read_names(str(out / "exclude.tsv")) == {"cut.jpg", "text.png", "photo c.jpg"}
-    told = capsys.readouterr().out
-    assert "29 images" in told
-    assert "broken 2, exact 1, near " in told
+    text = capsys.readouterr().out
+    assert "29 images" in text
+    assert "broken 2, exact 1, near " in text
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width == 12 * 100 + 4
         assert len(np.unique(np.asarray(sheet))) > 50
 
 
-def test_the_exclusion_list_goes_back_in(collection, tmp_path):
+def test_the_exclusion_list_is_accepted(collection, tmp_path):
     inspect(tmp_path, "data=folder", f"data.root={collection}", "inspect.exclude=[broken,exact,near]")
     again = inspect(tmp_path, "data=folder", f"data.root={collection}", f"data.exclude={tmp_path}/out/exclude.tsv")
     assert (again["broken"], again["exact"], again["near"]) == (0, 0, 0)
@@ -71,45 +74,41 @@ def test_the_exclusion_list_goes_back_in(collection, tmp_path):
 
 @pytest.mark.slow
 def test_features_of_a_run(collection, scenes_root, tmp_path, composed):
-    from conmim_lightning.train import run as train
-
     train(composed("experiment=quickstart", *tiny_overrides(scenes_root), "debug=two_steps"))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    account = inspect(
+    report = inspect(
         tmp_path,
         "data=folder",
         f"data.root={collection}",
         f"checkpoint={checkpoint}",
-        "inspect.least_similarity=0.9999",
+        "inspect.min_similarity=0.9999",
     )
-    assert 0 <= account["similar"] < 27
+    assert 0 <= report["similar"] < 27
     everything = inspect(
         tmp_path, "data=folder", f"data.root={collection}", f"checkpoint={checkpoint}", "inspect.near_bits=null",
-        "inspect.least_similarity=-1",
+        "inspect.min_similarity=-1",
     )  # fmt: skip
-    assert everything["similar"] == 25, "all but one of those that are neither broken nor copies"
+    assert everything["similar"] == 25, "all but one of those that are neither broken nor duplicates"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["inspect.near_bits=16"], "got 16"),
         (["inspect.exclude=[ugly]"], "ugly"),
         (["inspect.sheet_images=0"], "got 0"),
-        (["inspect.least_similarity=3"], "got 3"),
+        (["inspect.min_similarity=3"], "got 3"),
         (["checkpoint=/nowhere"], "'/nowhere' does not exist"),
         (["data.root=/nowhere"], "'/nowhere' does not exist"),
     ],
 )
-def test_bad_input(collection, tmp_path, overrides, told):
-    from hydra.errors import HydraException
-
-    with pytest.raises((ValueError, HydraException), match=told):
+def test_bad_input(collection, tmp_path, overrides, message):
+    with pytest.raises((ValueError, HydraException), match=message):
         inspect(tmp_path, "data=folder", f"data.root={collection}", *overrides)
 
 
-def test_streams_are_inspected_where_their_shards_lie(tmp_path):
-    with pytest.raises(ValueError, match="is a stream; inspect its shards where they lie, with data=shards"):
+def test_streams_are_not_inspected(tmp_path):
+    with pytest.raises(ValueError, match="is a stream; inspect its shards as local files, with data=shards"):
         inspect(
             tmp_path,
             "data=stream",
@@ -117,3 +116,47 @@ def test_streams_are_inspected_where_their_shards_lie(tmp_path):
             "data.source.shards=a.tar",
             "data.source.samples_per_epoch=1",
         )
+
+
+def test_inspection_covers_class_maps(scenes_root, tmp_path):
+    root = tmp_path / "ade20k"
+    for split in ("training", "validation"):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+            for path in sorted((scenes_root / "ade20k" / kind / split).iterdir())[:4]:
+                (root / kind / split / path.name).write_bytes(path.read_bytes())
+    maps = sorted((root / "annotations" / "training").iterdir())
+    Image.fromarray(np.full((64, 64), 99, np.uint8)).save(maps[1])
+    Image.fromarray(np.zeros((10, 64), np.uint8)).save(maps[2])
+    own = ["data=segmentation_scenes", "data.prepare=null", f"data.root={root}", "data.num_workers=0"]
+    report = run(configure("inspect", tmp_path / "i", *own, "inspect.num_workers=0", "backbone=vit_tiny"))
+    assert report["annotations"] == 2
+    lines = (tmp_path / "i" / "annotations.tsv").read_text().splitlines()
+    assert "values that are not classes: 99" in lines[0]
+    assert "64 x 10 pixels" in lines[1]
+    assert [line.split("\t")[0] for line in (tmp_path / "i" / "exclude.tsv").read_text().splitlines()] == [
+        maps[1].with_suffix(".jpg").name,
+        maps[2].with_suffix(".jpg").name,
+    ]
+
+
+def test_inspection_covers_objects(scenes_root, tmp_path):
+    root = tmp_path / "coco"
+    names = sorted((scenes_root / "coco" / "train").iterdir())[:6]
+    (root / "train").mkdir(parents=True)
+    for path in names:
+        (root / "train" / path.name).write_bytes(path.read_bytes())
+    content = json.loads((scenes_root / "coco" / "annotations" / "instances_train.json").read_text())
+    content["images"] = [entry for entry in content["images"] if entry["file_name"] in {path.name for path in names}]
+    ids = {entry["id"] for entry in content["images"]}
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+    content["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    Image.new("RGB", (9, 9)).save(root / "train" / names[-1].name, "JPEG")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    own = ["data=coco_scenes", "data.prepare=null", f"data.root={root}", "data.num_workers=0"]
+    report = run(configure("inspect", tmp_path / "i", *own, "inspect.num_workers=0", "backbone=vit_tiny"))
+    reasons = (tmp_path / "i" / "annotations.tsv").read_text()
+    assert report["annotations"] == 2
+    assert "polygons need at least three points" in reasons
+    assert "is 9 x 9 pixels, its annotation says 64 x 64" in reasons

@@ -1,11 +1,9 @@
-"""Judge what a run has trained: ``python -m conmim_lightning.evaluate checkpoint=runs/... data.root=/my/images``.
+"""Evaluate a trained model: ``python -m conmim_lightning.evaluate checkpoint=runs/... data.root=/my/images``.
 
-Figures as a table and as JSON and those of each class; for classification a confusion matrix, for segmentation and
-detection pictures; by option the answers themselves. Or let it answer for images without labels:
-``python -m conmim_lightning.evaluate checkpoint=runs/... images=/new/images``.
+Write the metrics, those of each class, a confusion matrix or pictures, and on request all predictions. For images
+without labels: ``python -m conmim_lightning.evaluate checkpoint=runs/... images=/new/images``.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,97 +11,107 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from conmim_lightning.config import CONF_DIR, check
-from conmim_lightning.messages import quiet_libraries, told_plainly
-from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.train import METRICS, as_launched_rank, own_job, restored_task, told_figures
+from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.runtime.errors import quiet_libraries, user_errors
+from conmim_lightning.runtime.launch import as_launched_rank, own_job
+from conmim_lightning.runtime.results import METRICS, format_metrics, print_existing, write_json
+
+_FILES = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_images.tsv")
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
-    """Check a composed configuration, evaluate what it names, and return the figures; none for images without labels.
+    """Check a composed configuration, evaluate its checkpoint, and return the metrics; none for unlabelled images.
 
     Raises:
         ValueError: a fault of the configuration, the checkpoint or the data.
     """
-    plain = check(cfg)
+    config = check(cfg)
     from hydra.utils import instantiate
 
+    from conmim_lightning.runtime.restore import restored_task
+
     quiet_libraries()
-    os.makedirs(plain["paths"]["run_dir"], exist_ok=True)
-    task, checkpoint = restored_task(plain["checkpoint"], plain["inference"])
-    if not checkpoint.get("classes"):
+    os.makedirs(config["paths"]["run_dir"], exist_ok=True)
+    task, checkpoint = restored_task(config["checkpoint"], config["inference"])
+    if type(task).test_step is _lightning_module().test_step:
         raise ValueError(
-            f"checkpoint {plain['checkpoint']!r} knows no classes, as it is of pre-training; use it as "
+            f"checkpoint {config['checkpoint']!r} is of {type(task).__name__}, which has no test; use it as "
             "backbone.weights of a fine-tuning, or with train experiment=vit_b_knn"
         )
-    data = instantiate(_data(plain, checkpoint["run"]["config"]))
-    data.classes = checkpoint["classes"]
+    recorded = checkpoint["run"]["config"]
+    data = instantiate(_data_config(config, recorded))
+    data.classes = checkpoint.get("classes") or None
     if checkpoint.get("category_ids"):
         data.category_ids = checkpoint["category_ids"]
     task.check_shapes(*data.sample_shapes)
-    trainer = instantiate(plain["trainer"], callbacks=_callbacks(plain, checkpoint["run"]["config"]))
-    if plain["images"]:
+    trainer = instantiate(config["trainer"], callbacks=_callbacks(config, recorded))
+    if config["images"]:
         trainer.predict(task, datamodule=data, return_predictions=False)
         return {}
     trainer.test(task, datamodule=data, verbose=False)
-    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
-        Path(plain["paths"]["run_dir"], METRICS).write_text(json.dumps(figures, indent=1))
-    return figures
+        write_json(metrics, Path(config["paths"]["run_dir"], METRICS))
+    return metrics
 
 
-def _data(plain: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
-    """Configuration of the data: the run's, with what was asked for instead."""
-    changes = {key: value for key, value in (plain["data"] or {}).items() if value is not None}
-    if "root" in changes or plain["images"]:
+def _lightning_module() -> Any:
+    from lightning import LightningModule
+
+    return LightningModule
+
+
+def _data_config(config: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run's data, with the requested changes."""
+    changes = {key: value for key, value in (config["data"] or {}).items() if value is not None}
+    if "root" in changes or config["images"]:
         changes["prepare"] = None
-    if plain["images"]:
-        changes["predict_root"] = plain["images"]
+    if config["images"]:
+        changes["predict_root"] = config["images"]
     merged = OmegaConf.merge(recorded["data"], changes)
     return check(OmegaConf.create({"data": merged}))["data"]
 
 
-def _callbacks(plain: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
-    """The run's own reports, for a folder of their own; and, of a run that classifies, a table of answers."""
+def _callbacks(config: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
+    """The run's own reports, with this command's folder; for a classifier, also its predictions."""
     from hydra.utils import instantiate
 
     from conmim_lightning.callbacks.broken_images import BrokenImages
-    from conmim_lightning.callbacks.class_report import ClassReport
-    from conmim_lightning.callbacks.predictions import Predictions
+    from conmim_lightning.callbacks.reports.predictions import Predictions
 
-    folder = plain["paths"]["run_dir"]
-    reports = [node for name, node in recorded["callbacks"].items() if name.endswith("_report")]
-    dense = [node for node in reports if "predictions" in node]
-    asked = {"dirpath": folder, "predictions": plain["predictions"]}
-    asked |= {} if plain["pictures"] is None else {"pictures": plain["pictures"]}
-    wanted: list[Any] = [instantiate(node | asked) for node in dense]
-    path = plain["predictions"] or (os.path.join(folder, "predictions.tsv") if plain["images"] else None)
+    folder = config["paths"]["run_dir"]
+    reports = [node for name, node in recorded["callbacks"].items() if name.endswith("_report") and "dirpath" in node]
+    dense = any("predictions" in node for node in reports)
+    changes = {"dirpath": folder}
+    dense_changes = {"predictions": config["predictions"]}
+    dense_changes |= {} if config["pictures"] is None else {"pictures": config["pictures"]}
+    callbacks: list[Any] = [
+        instantiate(node | changes | (dense_changes if "predictions" in node else {}))
+        for node in reports
+        if "predictions" in node or not config["images"]
+    ]
+    path = config["predictions"] or (os.path.join(folder, "predictions.tsv") if config["images"] else None)
     if path and not dense:
-        wanted.append(Predictions(path, all_scores=plain["all_scores"]))
-    if plain["images"]:
-        return wanted
-    if not dense:
-        wanted.append(ClassReport(folder))
-    return [*wanted, BrokenImages(os.path.join(folder, "broken_images.tsv"))]
+        callbacks.append(Predictions(path, all_scores=config["all_scores"]))
+    if not config["images"]:
+        callbacks.append(BrokenImages(os.path.join(folder, "broken_images.tsv")))
+    return callbacks
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    """Evaluate in a folder of its own, and say what was found and where it lies."""
+    """Evaluate in a folder of its own, and print the metrics and where the files are."""
     with own_job():
-        figures = run(cfg)
+        metrics = run(cfg)
     folder = Path(cfg.paths.run_dir)
-    print(f"\n{told_figures(figures)}", end="")
-    left = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_images.tsv")
-    places = [folder / name for name in left]
-    places.append(Path(cfg.predictions) if cfg.predictions else folder / "predictions.tsv")
-    for path in places:
-        if path.exists():
-            print(os.path.relpath(path))
+    print(f"\n{format_metrics(metrics)}", end="")
+    predictions = Path(cfg.predictions) if cfg.predictions else folder / "predictions.tsv"
+    print_existing([*(folder / name for name in _FILES), predictions])
 
 
 if __name__ == "__main__":
     as_launched_rank()
     register_resolvers()
-    with told_plainly():
+    with user_errors():
         main()

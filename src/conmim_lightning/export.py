@@ -1,92 +1,98 @@
-"""Take weights elsewhere: ``python -m conmim_lightning.export checkpoint=runs/.../last.ckpt output=my-vit``.
+"""Export weights: ``python -m conmim_lightning.export checkpoint=runs/.../last.ckpt output=my-vit``.
 
-Writes the teacher's encoder (or the student's), or a fine-tuned model with its classifier or without, as a folder for
-plain timm, without anything of this project:
+Write the teacher's encoder (or the student's), or a fine-tuned model with or without its classifier, in a format that
+needs nothing of this project; by default, a folder for timm:
 
     timm.create_model("local-dir:my-vit", pretrained=True, num_classes=0)
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check
-from conmim_lightning.messages import quiet_libraries, told_plainly
-from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.train import restored_task
+from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.runtime.errors import quiet_libraries, user_errors
 
 
-def run(cfg: DictConfig) -> Path:
-    """Check a composed configuration and export what it names; returns the folder.
+def run(cfg: DictConfig) -> str:
+    """Check a composed configuration and export its checkpoint; return how to open the result.
 
     Raises:
-        ValueError: the checkpoint cannot be used, or the output is not an empty folder.
+        ValueError: the checkpoint cannot be used, or the output exists.
     """
-    plain = check(cfg)
+    config = check(cfg)
+    from hydra.utils import instantiate
+
+    from conmim_lightning.runtime.restore import restored_task
     from conmim_lightning.weights.read import BRANCHES
-    from conmim_lightning.weights.timm_folder import export_backbone
 
-    if plain["branch"] not in BRANCHES:
-        raise ValueError(f"branch must be one of {list(BRANCHES)}, got {plain['branch']!r}")
-    if plain["head"] not in (True, False, None):
-        raise ValueError(f"head must be true, false or null, got {plain['head']!r}")
-
+    branch, head = config["branch"], config["head"]
+    if branch not in BRANCHES:
+        raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
+    if head not in (True, False, None):
+        raise ValueError(f"head must be true, false or null, got {head!r}")
     quiet_libraries()
-    task, checkpoint = restored_task(plain["checkpoint"])
-    record = checkpoint["run"]
-    config = record["config"]
-    backbone = _backbone(task, plain)
-    classes = checkpoint.get("classes") if backbone.num_classes else None
-    if plain["head"] and not classes:
-        raise ValueError(f"checkpoint {plain['checkpoint']!r} has no classifier to export; leave head=true out")
-    folder = Path(plain["output"])
-    export_backbone(
-        backbone,
-        config["backbone"],
-        folder,
-        mean=config["data"]["mean"],
-        std=config["data"]["std"],
-        crop_pct=_crop_pct(config["data"]),
-        card=_card(record, checkpoint["global_step"], plain["branch"], classes if plain["head"] is not False else None),
-        classes=classes,
-        head=plain["head"] is not False,
-    )
-    return folder
-
-
-def _backbone(task: Any, plain: dict[str, Any]) -> Any:
+    writer = instantiate(config["format"])
+    task, checkpoint = restored_task(config["checkpoint"])
     if not hasattr(task, "backbone"):
         raise ValueError(
-            f"checkpoint {plain['checkpoint']!r} is of {type(task).__name__}, whose backbone was made for maps; "
-            "exported are those of pre-training and classification"
+            f"checkpoint {config['checkpoint']!r} is of {type(task).__name__}, whose backbone is adapted to maps; only "
+            "those of pre-training and classification are exported"
         )
-    return task.backbone(plain["branch"])
+    model = _exported(task.backbone(branch), checkpoint, branch, head)
+    if head and not model.classes:
+        raise ValueError(f"checkpoint {config['checkpoint']!r} has no classifier to export; leave out head=true")
+    return writer.write(model, Path(config["output"]))
 
 
-def _card(record: dict[str, Any], step: int, branch: str, classes: list[str] | None) -> str:
-    """What the folder holds and where it comes from."""
-    backbone = record["config"]["backbone"]
+def _exported(backbone: Any, checkpoint: dict[str, Any], branch: str, head: bool | None) -> Any:
+    """The backbone with everything that belongs to it."""
+    from conmim_lightning.models.backbones import info_of
+    from conmim_lightning.weights.exported import ExportedModel
+
+    data, info = checkpoint["run"]["config"]["data"], info_of(backbone)
+    assert info is not None
+    classes = checkpoint.get("classes", []) if backbone.num_classes and head is not False else []
+    evaluation = data.get("evaluation_transform", {})
+    return ExportedModel(
+        backbone=backbone,
+        architecture=info.architecture,
+        arguments=info.arguments,
+        mean=data["mean"],
+        std=data["std"],
+        crop_pct=evaluation["size"] / evaluation["resize"] if evaluation.get("resize") else 1.0,
+        classes=classes,
+        head=head is not False,
+        card=_card(checkpoint, backbone, branch, classes),
+    )
+
+
+def _card(checkpoint: dict[str, Any], backbone: Any, branch: str, classes: Sequence[str]) -> str:
+    """The model card: content and origin."""
+    record = checkpoint["run"]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    start = backbone.get("weights") or "drawn weights"
-    what = {
+    start = record["config"]["backbone"].get("weights") or "random initialisation"
+    content = {
         "PretrainTask": f"The {branch}'s encoder",
-        "ClassificationTask": f"A model fine-tuned with labels (started from {start})",
-    }.get(record["config"]["task"]["_target_"].rsplit(".", 1)[-1], f"An encoder (from {start}; not trained since)")
+        "ClassificationTask": f"A model fine-tuned with labels (from {start})",
+    }.get(record["config"]["task"]["_target_"].rsplit(".", 1)[-1], f"An encoder (from {start}; not trained further)")
     return f"""# ConMIM vision Transformer
 
-{what} after {step} optimizer steps, written by conmim-lightning, an implementation of masked image modeling with
-denoising contrast ([ConMIM](https://arxiv.org/abs/2205.09616)). {_told_classes(classes)}
+{content} after {checkpoint["global_step"]} optimizer steps, written by conmim-lightning, an implementation of masked
+image modeling with denoising contrast ([ConMIM](https://arxiv.org/abs/2205.09616)). {_describe_classes(classes)}
 
 ```python
 import timm
 model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True, num_classes=0)
-tokens = model.forward_features(images)  # (B, prefix + patches, {backbone.get("embed_dim")})
+tokens = model.forward_features(images)  # (B, prefix + patches, {backbone.embed_dim})
 ```
 
-Images of {backbone.get("img_size")} pixels, normalised with the mean and std that `config.json` names. The weights were
-trained on images only; their use is subject to the terms of those images.
+Images of {record["config"]["backbone"].get("img_size")} pixels, normalised with the mean and std in `config.json`. The
+weights were trained on images only; their use is subject to the terms of those images.
 
 - command: `{" ".join(record["command"])}`
 - commit: {record["git"]}
@@ -94,27 +100,20 @@ trained on images only; their use is subject to the terms of those images.
 """
 
 
-def _crop_pct(data: dict[str, Any]) -> float:
-    """Share of the shorter side that evaluation keeps."""
-    transform = data.get("evaluation_transform", {})
-    return transform["size"] / transform["resize"] if transform.get("resize") else 1.0
-
-
-def _told_classes(classes: list[str] | None) -> str:
+def _describe_classes(classes: Sequence[str]) -> str:
     if not classes:
         return "It has no classifier."
     shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-    return f"Its classifier knows {len(classes)} classes (leave out `num_classes=0` to have it): {shown}."
+    return f"Its classifier has {len(classes)} classes (omit `num_classes=0` to keep it): {shown}."
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="export")
 def main(cfg: DictConfig) -> None:
-    """Export and say how to open it."""
-    folder = run(cfg)
-    print(f'timm.create_model("local-dir:{folder}", pretrained=True, num_classes=0)')
+    """Export, and print how to open the result."""
+    print(run(cfg))
 
 
 if __name__ == "__main__":
     register_resolvers()
-    with told_plainly():
+    with user_errors():
         main()

@@ -1,47 +1,49 @@
-"""Look at a collection: ``python -m conmim_lightning.inspect data=folder data.root=/my/images``.
+"""Inspect a collection: ``python -m conmim_lightning.inspect data=folder data.root=/my/images``.
 
-Reads every image once, in parallel: counts, formats, sizes, broken files, duplicates of bytes and of looks, and, given
-a checkpoint, of the teacher's features. Writes lists, a contact sheet and ``exclude.tsv`` for ``data.exclude``.
+Read every image once, in parallel: counts, formats, sizes, broken files, exact and near duplicates, and, with a
+checkpoint, images with similar features. Write lists, a contact sheet and ``exclude.tsv`` for ``data.exclude``.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config import CONF_DIR, check
-from conmim_lightning.messages import quiet_libraries, told_plainly
-from conmim_lightning.resolvers import register_resolvers
-from conmim_lightning.train import restored_task
+from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.runtime.errors import quiet_libraries, user_errors
+from conmim_lightning.runtime.results import print_existing
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Check a composed configuration, inspect its collection, print the account and return it.
+    """Check a composed configuration, inspect its collection, print the report and return it.
 
     Raises:
         ValueError: a fault of the configuration or the data.
     """
-    plain = check(cfg)
+    config = check(cfg)
     from hydra.utils import instantiate
 
+    from conmim_lightning.data.inspection.report import format_report
+
     quiet_libraries()
-    inspection = instantiate(plain["inspect"])
+    inspection = instantiate(config["inspect"])
     os.makedirs(inspection.output, exist_ok=True)
-    encoder = _Encoder(plain["checkpoint"]) if plain["checkpoint"] else None
-    data = instantiate(plain["data"])
+    encoder = _Encoder(config["checkpoint"]) if config["checkpoint"] else None
+    data = instantiate(config["data"])
     data.prepare_data()
     source = data.find_source()
     if encoder is not None and not hasattr(data, "probes"):
-        raise ValueError("features are compared of collections for pre-training: data=folder and the like")
-    found, findings = inspection.look(source, data.decoder, getattr(data, "annotation_faults", None))
+        raise ValueError("features are compared only for pre-training collections: data=folder and the like")
+    images, findings = inspection.inspect(source, data.decoder, getattr(data, "annotation_fault", None))
     if encoder is not None:
-        numbers = findings.others(len(source))
-        features, encoded = encoder.features(data, source, numbers)
-        inspection.compare(findings, features, encoded)
-    account = inspection.write(found, findings, source, data.decoder)
-    print(inspection.told(account))
-    return account
+        features, indices = encoder.features(data, source, findings.distinct(len(source)))
+        inspection.add_similar(findings, features, indices)
+    report = inspection.write(images, findings, source, data.decoder)
+    print(format_report(report))
+    return report
 
 
 class _Encoder:
@@ -51,43 +53,51 @@ class _Encoder:
         path: checkpoint of the run.
 
     Raises:
-        ValueError: the file is no such checkpoint.
+        ValueError: the file is not such a checkpoint.
     """
 
     def __init__(self, path: str) -> None:
+        from conmim_lightning.runtime.restore import restored_task
+
         self.task, checkpoint = restored_task(path)
         self.task.eval()
         self.size = checkpoint["run"]["config"]["data"]["crop"]["size"]
 
-    def features(self, data: Any, source: Any, numbers: Any) -> tuple[Any, Any]:
-        """(M, D) float32 of unit length, mean patch tokens of the images' central squares; and (M,) whose they are."""
+    def features(self, data: Any, source: Any, indices: Any) -> tuple[Any, Any]:
+        """(M, D) float32 of unit length, mean patch tokens of the images' central squares; (M,) their indices."""
         import torch
         from tqdm import tqdm
 
+        from conmim_lightning.data.datasets.probes import ProbeData
+        from conmim_lightning.data.loaders import evaluation_loader
+        from conmim_lightning.data.sources.base import Subset
+
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task.to(device)
-        found, whose = [], []
-        with torch.inference_mode(), tqdm(total=len(numbers), desc="encoding", unit="img", leave=False) as bar:
-            for batch in data.probes.squares(source, numbers, self.size, num_workers=data.num_workers):
-                images = self.task.perturbation.normalize(batch.image.to(device))
-                tokens = self.task(images).mean(1)
-                found.append(torch.nn.functional.normalize(tokens.float(), dim=-1).cpu())
-                whose.append(batch.index)
-                bar.update(len(tokens))
-        return torch.cat(found).numpy(), torch.cat(whose).numpy()
+        probe = ProbeData(decoder=data.decoder, size=self.size, batch_size=data.probes.batch_size, limits={})
+        squares = probe.squares(Subset(source, indices))
+        loader = evaluation_loader(squares, batch_size=probe.batch_size, num_workers=data.num_workers)
+        features, positions = [], []
+        with torch.inference_mode(), tqdm(total=len(indices), desc="encoding", unit="img", leave=False) as bar:
+            for batch in loader:
+                readable = torch.tensor([not reason for reason in batch.broken])
+                tokens = self.task(self.task.perturbation.normalize(batch.image[readable].to(device))).mean(1)
+                features.append(torch.nn.functional.normalize(tokens.float(), dim=-1).cpu())
+                positions.append(batch.index[readable])
+                bar.update(len(batch.index))
+        return torch.cat(features).numpy(), indices[torch.cat(positions).numpy()]
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="inspect")
 def main(cfg: DictConfig) -> None:
-    """Inspect and say where the files are."""
+    """Inspect, and print where the files are."""
     run(cfg)
     print()
-    for name in sorted(os.listdir(cfg.inspect.output)):
-        if name.endswith((".tsv", ".json", ".png")):
-            print(os.path.relpath(os.path.join(cfg.inspect.output, name)))
+    files = sorted(Path(cfg.inspect.output).iterdir())
+    print_existing(path for path in files if path.suffix in (".tsv", ".json", ".png"))
 
 
 if __name__ == "__main__":
     register_resolvers()
-    with told_plainly():
+    with user_errors():
         main()

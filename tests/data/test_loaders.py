@@ -1,11 +1,27 @@
+from torch.utils.data import default_collate
+
 from conmim_lightning.data.loaders import evaluation_loader, train_loader
-from conmim_lightning.data.sampler import EpochSampler, SampleKey
+from conmim_lightning.data.samplers.epoch import EpochSampler, SampleKey
+
+
+class Numbers:
+    """A dataset whose samples are their indices."""
+
+    collate = staticmethod(default_collate)
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, key):
+        return key.index if isinstance(key, SampleKey) else key
 
 
 def test_training_batches_are_whole():
-    data = {SampleKey(0, index): index for index in range(11)}
     loader = train_loader(
-        data,  # type: ignore[arg-type]
+        Numbers(11),  # type: ignore[arg-type]
         sampler=EpochSampler(11, seed=0),
         batch_size=4,
         num_workers=0,
@@ -17,20 +33,20 @@ def test_training_batches_are_whole():
 
 
 def test_evaluation_has_every_sample_once_over_devices():
-    parts = [
+    ranks = [
         [
             int(index)
-            for batch in evaluation_loader(list(range(11)), batch_size=3, num_workers=0, rank=rank, num_devices=2)  # type: ignore[arg-type]
+            for batch in evaluation_loader(Numbers(11), batch_size=3, num_workers=0, rank=rank, num_devices=2)  # type: ignore[arg-type]
             for index in batch
         ]
         for rank in range(2)
     ]
-    assert parts == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+    assert ranks == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
 
 
-def test_evaluation_of_an_evenly_spaced_part():
-    parts = []
+def test_evaluation_of_evenly_spaced_samples():
+    ranks = []
     for rank in range(2):
-        loader = evaluation_loader(list(range(100)), batch_size=3, num_workers=0, rank=rank, num_devices=2, limit=5)  # type: ignore[arg-type]
-        parts.append([int(index) for batch in loader for index in batch])
-    assert parts == [[0, 40, 80], [20, 60]]
+        loader = evaluation_loader(Numbers(100), batch_size=3, num_workers=0, rank=rank, num_devices=2, limit=5)  # type: ignore[arg-type]
+        ranks.append([int(index) for batch in loader for index in batch])
+    assert ranks == [[0, 40, 80], [20, 60]]

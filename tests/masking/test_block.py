@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from conmim_lightning.masking.block import BlockMasking
-from conmim_lightning.randomness import generator
+from conmim_lightning.rng import generator
 
 
 @pytest.mark.parametrize(("grid_size", "num_hidden"), [(14, 75), (14, 195), (14, 1), (6, 18), (8, 40)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conmim_lightning.masking.random_units import RandomUnitMasking
-from conmim_lightning.randomness import generator
+from conmim_lightning.rng import generator
 
 
 def test_the_recipe_hides_148_of_196():

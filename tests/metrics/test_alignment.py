@@ -6,30 +6,30 @@ from conmim_lightning.metrics.alignment import alignment, effective_rank, relati
 
 
 def test_by_hand():
-    # Image 0: patch 0 hidden and found; image 1: patch 1 hidden and mistaken for patch 0.
+    # Image 0: patch 0 hidden and retrieved; image 1: patch 1 hidden and confused with patch 0.
     keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
     queries = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
-    figures = alignment(queries, keys, torch.tensor([[True, False], [False, True]]))
-    assert figures["retrieval_top1"] == 0.5
-    assert figures["positive_similarity"] == 0.5
-    assert figures["hardest_negative_similarity"] == 0.5
+    metrics = alignment(queries, keys, torch.tensor([[True, False], [False, True]]))
+    assert metrics["retrieval_top1"] == 0.5
+    assert metrics["positive_similarity"] == 0.5
+    assert metrics["hardest_negative_similarity"] == 0.5
 
 
-def test_position_alone_explains_keys_that_every_image_shares():
+def test_position_explains_keys_shared_by_all_images():
     keys = torch.randn(1, 9, 6).expand(5, 9, 6)
     mask = torch.ones(5, 3, 3, dtype=torch.bool)
-    figures = alignment(keys, keys, mask)
-    assert figures["retrieval_top1"] == figures["position_only_top1"] == figures["position_only_share"] == 1
+    metrics = alignment(keys, keys, mask)
+    assert metrics["retrieval_top1"] == metrics["position_only_top1"] == metrics["position_only_fraction"] == 1
 
 
 def test_position_explains_nothing_of_independent_keys():
     keys = torch.randn(64, 16, 32, generator=torch.Generator().manual_seed(0))
-    figures = alignment(keys, keys, torch.ones(64, 16, dtype=torch.bool))
-    assert figures["retrieval_top1"] == 1
-    assert figures["position_only_top1"] < 0.12
+    metrics = alignment(keys, keys, torch.ones(64, 16, dtype=torch.bool))
+    assert metrics["retrieval_top1"] == 1
+    assert metrics["position_only_top1"] < 0.12
 
 
-def test_collapse_shows():
+def test_collapse_is_visible():
     spread = torch.randn(16, 9, 8, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(16, 9, dtype=torch.bool)
     healthy = alignment(spread, spread, mask)
@@ -53,7 +53,7 @@ def test_relative_distance():
     assert relative_distance(one, other).item() == pytest.approx(0.5, rel=1e-4)
 
 
-def test_rank_of_what_is_not_finite_is_nan():
+def test_rank_of_non_finite_vectors_is_nan():
     vectors = torch.randn(8, 4)
     vectors[3, 1] = torch.inf
     assert effective_rank(vectors).isnan()

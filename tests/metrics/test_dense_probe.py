@@ -8,15 +8,15 @@ from conmim_lightning.metrics.dense_probe import DenseProbe, PatchTargets, logis
 
 
 def test_targets_by_hand():
-    class_map = torch.zeros(1, 8, 8, dtype=torch.uint8)
-    class_map[0, :4, 4:] = 2  # a patch of class 2 alone
-    class_map[0, 4:, :4] = 1
-    class_map[0, 4:, 0] = 0  # three quarters class 1
-    class_map[0, 7, 7] = 1
+    class_map = torch.full((1, 8, 8), -1, dtype=torch.int16)
+    class_map[0, :4, 4:] = 1  # a patch of class 1 alone
+    class_map[0, 4:, :4] = 0
+    class_map[0, 4:, 0] = -1  # three quarters class 0
+    class_map[0, 7, 7] = 0
     targets = patch_targets(class_map, (2, 2), 3)
     assert targets.inside[0].tolist() == [0, 1, 0.75, 1 / 16]
     assert targets.second[0].tolist() == [0, 0, 0.25, 1 / 16]
-    assert targets.label[0].tolist() == [0, 2, 1, 0]
+    assert targets.label[0].tolist() == [-1, 1, 0, -1]
 
 
 def test_grid_that_does_not_divide():
@@ -34,39 +34,39 @@ def test_logistic_probe_is_logistic_regression():
     assert ours[-1].item() == pytest.approx(theirs.intercept_[0], rel=1e-4)
 
 
-def made(images, seed):
+def synthetic(images, seed):
     random = torch.Generator().manual_seed(seed)
-    label = torch.randint(0, 3, (images, 9), generator=random)
-    inside = torch.where(label > 0, 1.0, 0.0)
+    label = torch.randint(0, 3, (images, 9), generator=random) - 1
+    inside = torch.where(label >= 0, 1.0, 0.0)
     second = torch.where(torch.rand(images, 9, generator=random) < 0.3, 0.4, 0.0)
     tokens = torch.randn(images, 9, 4, generator=random)
     tokens[..., 0] += inside
     tokens[..., 1] += 2.0 * (second > 0)
-    tokens[..., 2] += 1.0 * (label == 1)
+    tokens[..., 2] += 1.0 * (label == 0)
     return tokens, PatchTargets(inside, second, label)
 
 
 def test_auroc_is_that_of_a_fitted_probe():
-    fit, test = made(200, 0), made(100, 1)
+    fit, test = synthetic(200, 0), synthetic(100, 1)
     metric = DenseProbe(num_classes=2)
     metric.update(*fit, reference=True)
     metric.update(*test, reference=False)
-    found = metric.compute()
+    values = metric.compute()
     model = LogisticRegression(C=1.0).fit(fit[0].flatten(0, 1), fit[1].second.flatten() > 0)
     wanted = roc_auc_score(test[1].second.flatten() > 0, model.decision_function(test[0].flatten(0, 1)))
-    assert found["border"].item() == pytest.approx(wanted, abs=2e-3)
-    assert 0.7 < found["object"] < 0.9
-    assert 0.7 < found["class"] < 0.9
+    assert values["border"].item() == pytest.approx(wanted, abs=2e-3)
+    assert 0.7 < values["object"] < 0.9
+    assert 0.7 < values["class"] < 0.9
 
 
-def test_patches_that_are_hardly_crossed_do_not_count():
-    tokens, targets = made(200, 0)
+def test_patches_with_a_slight_border_do_not_count():
+    tokens, targets = synthetic(200, 0)
     results = []
-    for hardly in (torch.zeros_like(tokens[..., 0]), 100 * torch.ones_like(tokens[..., 0])):
+    for offset in (torch.zeros_like(tokens[..., 0]), 100 * torch.ones_like(tokens[..., 0])):
         metric = DenseProbe(num_classes=2)
-        marked = targets._replace(second=torch.where(targets.label == 2, 0.1, targets.second))
+        marked = targets._replace(second=torch.where(targets.label == 1, 0.1, targets.second))
         for role in (True, False):
-            metric.update(tokens + torch.where(targets.label == 2, hardly, 0)[..., None], marked, reference=role)
+            metric.update(tokens + torch.where(targets.label == 1, offset, 0)[..., None], marked, reference=role)
         results.append(metric.compute()["border"].item())
     assert results[0] == pytest.approx(results[1], abs=0.01)
 
@@ -74,13 +74,13 @@ def test_patches_that_are_hardly_crossed_do_not_count():
 def test_noise_is_at_chance():
     metric = DenseProbe(num_classes=2)
     for role, seed in ((True, 0), (False, 1)):
-        tokens, targets = made(300, seed)
+        tokens, targets = synthetic(300, seed)
         metric.update(torch.randn(tokens.shape, generator=torch.Generator().manual_seed(seed)), targets, reference=role)
     assert all(abs(value.item() - 0.5) < 0.05 for value in metric.compute().values())
 
 
 def test_order_of_updates_does_not_matter():
-    tokens, targets = made(50, 0)
+    tokens, targets = synthetic(50, 0)
     results = []
     for order in (torch.arange(50), torch.arange(50).flip(0)):
         metric = DenseProbe(num_classes=2)
@@ -91,7 +91,7 @@ def test_order_of_updates_does_not_matter():
 
 
 def test_one_sided_targets_are_nan_not_an_error():
-    tokens, targets = made(10, 0)
+    tokens, targets = synthetic(10, 0)
     metric = DenseProbe(num_classes=2)
     for role in (True, False):
         metric.update(tokens, targets._replace(second=torch.zeros_like(targets.second)), reference=role)

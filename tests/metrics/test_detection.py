@@ -12,9 +12,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from conmim_lightning.batches import Objects
-from conmim_lightning.data.outlines import results
-from conmim_lightning.metrics.detection import BoxJudge
-from conmim_lightning.models.detector import Found
+from conmim_lightning.data.datasets.coco_masks import coco_results
+from conmim_lightning.metrics.detection import DetectionMetrics
+from conmim_lightning.models.detector import Detections
 
 SIZE = 160
 CATEGORIES = [3, 7, 8, 90]  # with gaps
@@ -49,8 +49,8 @@ def scene(rng, count):
     return Objects(boxes_of(masks), labels, torch.tensor(masks), crowd, area)
 
 
-def answer(rng, objects):
-    """Most of the objects, moved a little, some with another class, some twice, and some that are not there."""
+def detect(rng, objects):
+    """Most of the objects, slightly moved, some with another class, some twice, and false positives."""
     masks, labels = [], []
     for mask, label in zip(objects.masks.numpy(), objects.labels.tolist(), strict=True):
         for _ in range(rng.choice([0, 1, 2], p=[0.2, 0.6, 0.2])):
@@ -61,18 +61,18 @@ def answer(rng, objects):
     labels += [int(rng.integers(len(CATEGORIES))) for _ in extra]
     scores = torch.tensor(np.sort(rng.random(len(masks)))[::-1].copy(), dtype=torch.float32)
     stacked = np.stack(masks) if masks else np.zeros((0, SIZE, SIZE), bool)
-    return Found(boxes_of(stacked), scores, torch.tensor(labels, dtype=torch.int64), torch.tensor(stacked))
+    return Detections(boxes_of(stacked), scores, torch.tensor(labels, dtype=torch.int64), torch.tensor(stacked))
 
 
 def coco_json(scenes):
-    notes = []
-    for number, objects in enumerate(scenes):
+    annotations = []
+    for index, objects in enumerate(scenes):
         for place in range(len(objects.boxes)):
             left, top, right, bottom = objects.boxes[place].tolist()
             encoded = codec.encode(np.asfortranarray(objects.masks[place].numpy().astype(np.uint8)))
-            notes.append(
+            annotations.append(
                 {
-                    "id": len(notes) + 1, "image_id": 1000 + number, "iscrowd": int(objects.crowd[place]),
+                    "id": len(annotations) + 1, "image_id": 1000 + index, "iscrowd": int(objects.crowd[place]),
                     "category_id": CATEGORIES[int(objects.labels[place])], "area": float(objects.area[place]),
                     "bbox": [left, top, right - left, bottom - top],
                     "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode()},
@@ -80,21 +80,23 @@ def coco_json(scenes):
             )  # fmt: skip
     images = [{"id": 1000 + n, "file_name": f"{n}.png", "width": SIZE, "height": SIZE} for n in range(len(scenes))]
     return {
-        "images": images, "annotations": notes, "categories": [{"id": n, "name": f"c{n}"} for n in CATEGORIES],
+        "images": images, "annotations": annotations, "categories": [{"id": n, "name": f"c{n}"} for n in CATEGORIES],
     }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """Scenes, answers, and what pycocotools says of them from files."""
+def evaluated(tmp_path_factory):
+    """Scenes, predictions, and their metrics by pycocotools, from files."""
     rng = np.random.default_rng(0)
     scenes = [scene(rng, int(count)) for count in (0, *rng.integers(1, 9, 25), 0)]
-    answers = [answer(rng, objects) for objects in scenes]
+    predictions = [detect(rng, objects) for objects in scenes]
     folder = tmp_path_factory.mktemp("coco")
     (folder / "truth.json").write_text(json.dumps(coco_json(scenes)))
-    entries = [entry for n, found in enumerate(answers) for entry in results(1000 + n, found, CATEGORIES)]
+    entries = [
+        entry for n, detections in enumerate(predictions) for entry in coco_results(1000 + n, detections, CATEGORIES)
+    ]
     (folder / "results.json").write_text(json.dumps(entries))
-    figures, classes = {}, {}
+    values, classes = {}, {}
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(folder / "truth.json")
         for kind, ours in (("bbox", "box"), ("segm", "mask")):
@@ -105,44 +107,42 @@ def judged(tmp_path_factory):
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-            figures |= dict(zip([f"{ours}_{name}" for name in NAMES], evaluation.stats[:6].tolist(), strict=True))
-            figures[f"{ours}_recall"] = float(evaluation.stats[8])
+            values |= dict(zip([f"{ours}_{name}" for name in NAMES], evaluation.stats[:6].tolist(), strict=True))
+            values[f"{ours}_recall"] = float(evaluation.stats[8])
             precision = evaluation.eval["precision"][:, :, :, 0, 2]
             classes[ours] = {k: float(precision[:, :, k].mean()) for k in range(len(CATEGORIES))}
-    return scenes, answers, figures, classes
+    return scenes, predictions, values, classes
 
 
 @pytest.mark.parametrize("backend", ["faster_coco_eval", "pycocotools"])
-def test_agrees_with_pycocotools_on_the_same_results(judged, backend):
-    scenes, answers, expected, classes = judged
-    judge = BoxJudge(masks=True, backend=backend)
+def test_agrees_with_pycocotools_on_the_same_results(evaluated, backend):
+    scenes, predictions, expected, classes = evaluated
+    metrics = DetectionMetrics(masks=True, backend=backend)
     for start in range(0, len(scenes), 4):
-        judge.update(answers[start : start + 4], scenes[start : start + 4], [""] * 4)
-    figures, of_each = judge.figures("test")
-    assert 0.1 < expected["mask_ap"] < 0.9  # the case is no trivial one
-    assert {key.removeprefix("test/"): float(value) for key, value in figures.items()} == pytest.approx(
-        expected, abs=1e-6
-    )
+        metrics.update(predictions[start : start + 4], scenes[start : start + 4], [""] * 4)
+    values = metrics.compute()
+    assert 0.1 < expected["mask_ap"] < 0.9  # the case is not trivial
+    assert {key: float(value) for key, value in values.items()} == pytest.approx(expected, abs=1e-6)
     for kind in ("box", "mask"):
-        assert of_each[kind] == pytest.approx(classes[kind], abs=1e-6)
+        assert metrics.per_class[kind] == pytest.approx(classes[kind], abs=1e-6)
 
 
-def test_boxes_alone(judged):
-    scenes, answers, expected, _ = judged
-    judge = BoxJudge(masks=False)
-    judge.update(answers, scenes, [""] * len(scenes))
-    figures, classes = judge.figures("val")
-    assert float(figures["val/box_ap"]) == pytest.approx(expected["box_ap"], abs=1e-6)
-    assert set(classes) == {"box"}
-    assert not [name for name in figures if "mask" in name]
+def test_only_boxes(evaluated):
+    scenes, predictions, expected, _ = evaluated
+    metrics = DetectionMetrics(masks=False)
+    metrics.update(predictions, scenes, [""] * len(scenes))
+    values = metrics.compute()
+    assert float(values["box_ap"]) == pytest.approx(expected["box_ap"], abs=1e-6)
+    assert set(metrics.per_class) == {"box"}
+    assert not [name for name in values if "mask" in name]
 
 
-def test_what_cannot_be_read_is_left_out(judged):
-    scenes, answers, _, _ = judged
-    whole, part = BoxJudge(masks=False), BoxJudge(masks=False)
-    whole.update(answers[2:], scenes[2:], [""] * len(scenes[2:]))
-    part.update(answers, scenes, ["x\treason", "y\treason", *[""] * len(scenes[2:])])
-    figures, _ = part.figures("test")
-    assert float(figures.pop("test/unreadable_images")) == 2
-    expected = {name: float(value) for name, value in whole.figures("test")[0].items()}
-    assert {name: float(value) for name, value in figures.items()} == pytest.approx(expected)
+def test_unreadable_images_are_left_out(evaluated):
+    scenes, predictions, _, _ = evaluated
+    readable, all_images = DetectionMetrics(masks=False), DetectionMetrics(masks=False)
+    readable.update(predictions[2:], scenes[2:], [""] * len(scenes[2:]))
+    all_images.update(predictions, scenes, ["x\treason", "y\treason", *[""] * len(scenes[2:])])
+    values = all_images.compute()
+    assert float(values.pop("unreadable_images")) == 2
+    expected = {name: float(value) for name, value in readable.compute().items()}
+    assert {name: float(value) for name, value in values.items()} == pytest.approx(expected)

@@ -52,3 +52,15 @@ def test_top5_counts_only_the_first_five():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match="k-NN needs"):
         KNNAccuracy(**arguments)
+
+
+def test_votes_do_not_depend_on_the_chunk_size():
+    from conmim_lightning.metrics.knn import knn_votes
+
+    bank, queries = (torch.nn.functional.normalize(torch.randn(n, 8), dim=1) for n in (100, 9))
+    labels = torch.arange(100) % 4
+    settings = {"num_neighbors": [3, 30], "temperature": 0.07, "num_classes": 4}
+    whole = knn_votes(queries, bank, labels, **settings)
+    for chunk in (1, 7, 64):
+        chunked = knn_votes(queries, bank, labels, **settings, chunk=chunk)
+        assert all(torch.allclose(chunked[k], whole[k]) for k in (3, 30))

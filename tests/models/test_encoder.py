@@ -22,7 +22,7 @@ def backbones():
 
 
 @pytest.mark.parametrize("family", backbones())
-def test_without_a_mask_it_is_timms_own_forward(family):
+def test_without_a_mask_it_is_timms_forward(family):
     encoder = Encoder(backbones()[family]).eval()
     for parameter in encoder.parameters():  # zero-initialised positions would hide a missing term
         torch.nn.init.normal_(parameter, std=0.2)
@@ -55,12 +55,12 @@ def test_hidden_patches_have_no_effect(family):
 def test_masking_puts_the_token_after_the_patch_embedding():
     encoder = Encoder(beit(depth=1)).eval()
     torch.nn.init.normal_(encoder.mask_token)
-    seen = []
-    encoder.backbone.blocks[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    inputs_seen = []
+    encoder.backbone.blocks[0].norm1.register_forward_pre_hook(lambda module, inputs: inputs_seen.append(inputs[0]))
     mask = torch.rand(2, 4, 4) < 0.5
     images = torch.randn(2, 3, 32, 32)
     encoder(images, mask)
-    tokens, patches = seen[0][:, 1:], encoder.backbone.patch_embed(images)
+    tokens, patches = inputs_seen[0][:, 1:], encoder.backbone.patch_embed(images)
     assert (tokens[mask.flatten(1)] == encoder.mask_token.flatten()).all()
     assert torch.equal(tokens[~mask.flatten(1)], patches[~mask.flatten(1)])
 
@@ -88,7 +88,7 @@ def test_initial_weights_are_the_official_ones():
     assert encoder.backbone.get_parameter("blocks.0.mlp.fc1.bias").abs().max() == 0
 
 
-def test_local_start_makes_attention_fall_with_distance():
+def test_locality_makes_attention_fall_with_distance():
     encoder = Encoder(beit(), locality=1.5)
     bias = encoder.backbone.rel_pos_bias()[:, 1:, 1:]  # (heads, N, N)
     assert bias[0, 0, 0] == 0
@@ -99,15 +99,15 @@ def test_local_start_makes_attention_fall_with_distance():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: resnet18(), "ResNet"),
         (lambda: Beit(img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2), "num_classes=0"),
         (lambda: beit(global_pool="avg"), "global_pool='token'"),
     ],
 )
-def test_backbones_that_do_not_fit(make, told):
-    with pytest.raises(ValueError, match=told):
+def test_backbones_that_do_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
         Encoder(make())
 
 
@@ -125,7 +125,7 @@ def test_dropout_of_positions_has_its_effect():
     assert not torch.allclose(encoder(images), whole)
 
 
-def test_backbones_that_drop_patches_are_refused():
+def test_backbones_that_drop_patches_are_rejected():
     backbone = VisionTransformer(
         img_size=32,
         patch_size=8,

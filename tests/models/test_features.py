@@ -6,22 +6,22 @@ from torch.nn import functional as F
 from conmim_lightning.models.features import FrozenFeatures
 
 
-def test_each_way_reads_what_its_name_says():
-    """Against the tokens that hooks see after each block, normed by the final norm."""
+def test_each_feature_is_what_its_name_says():
+    """Against the tokens after each block, normalised by the final norm."""
     backbone = beit(depth=3).eval()
-    seen = []
+    tokens = []
     for block in backbone.blocks:
-        block.register_forward_hook(lambda module, inputs, output: seen.append(backbone.norm(output)))
+        block.register_forward_hook(lambda module, inputs, output: tokens.append(backbone.norm(output)))
     images = torch.randn(2, 3, 32, 32)
     features = FrozenFeatures(backbone, ["last1_mean", "last1_cls", "last2_cls_mean", "pixels"])
-    found = features(images)
-    second, third = seen[1:]
-    torch.testing.assert_close(found["last1_mean"], third[:, 1:].mean(1))
-    torch.testing.assert_close(found["last1_cls"], third[:, 0])
+    result = features(images)
+    second, third = tokens[1:]
+    torch.testing.assert_close(result["last1_mean"], third[:, 1:].mean(1))
+    torch.testing.assert_close(result["last1_cls"], third[:, 0])
     wanted = torch.cat([second[:, 0], second[:, 1:].mean(1), third[:, 0], third[:, 1:].mean(1)], 1)
-    torch.testing.assert_close(found["last2_cls_mean"], wanted)
-    torch.testing.assert_close(found["pixels"], F.interpolate(images, size=32, mode="area").flatten(1))
-    assert {way: value.shape[1] for way, value in found.items()} == features.widths
+    torch.testing.assert_close(result["last2_cls_mean"], wanted)
+    torch.testing.assert_close(result["pixels"], F.interpolate(images, size=32, mode="area").flatten(1))
+    assert {name: value.shape[1] for name, value in result.items()} == features.widths
 
 
 def test_frozen_means_frozen():
@@ -33,20 +33,20 @@ def test_frozen_means_frozen():
 
 
 @pytest.mark.parametrize(
-    ("ways", "told"),
+    ("names", "message"),
     [
         ([], "at least one"),
-        (["last3_mean"], "'last3_mean' are unknown; .* n from 1 to 2"),
+        (["last3_mean"], "'last3_mean' is unknown; .* n from 1 to 2"),
         (["last0_mean"], "unknown"),
         (["mean"], "unknown"),
     ],
 )
-def test_bad_ways(ways, told):
-    with pytest.raises(ValueError, match=told):
-        FrozenFeatures(beit(), ways)
+def test_bad_names(names, message):
+    with pytest.raises(ValueError, match=message):
+        FrozenFeatures(beit(), names)
 
 
 @pytest.mark.parametrize("changes", [{"num_classes": 3}, {"global_pool": "avg", "num_classes": 3}])
-def test_a_classifier_is_no_backbone_for_features(changes):
+def test_a_classifier_is_rejected(changes):
     with pytest.raises(ValueError, match=r"num_classes=0 and global_pool=token"):
         FrozenFeatures(beit(**changes), ["last1_mean"])

@@ -18,7 +18,9 @@ def test_statistics_are_over_all_tokens():
     projected = Projector(in_dim=8, hidden_dim=16, out_dim=4)(torch.randn(3, 5, 8))
     assert projected.shape == (3, 5, 4)
     torch.testing.assert_close(projected.mean((0, 1)), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(projected.var((0, 1), correction=0), torch.ones(4), atol=0.1, rtol=0)  # eps takes part
+    torch.testing.assert_close(
+        projected.var((0, 1), correction=0), torch.ones(4), atol=0.1, rtol=0
+    )  # eps has an effect
 
 
 def test_bad_width():

@@ -6,7 +6,7 @@ from conftest import conmim
 
 
 def moved():
-    """A student that has walked away from its teacher."""
+    """A student that differs from its teacher."""
     model = conmim(drop_path_rate=0.5)
     for parameter in model.student.parameters():
         torch.nn.init.normal_(parameter)
@@ -40,10 +40,10 @@ def test_buffers_stay_the_teachers_own():
     )
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_mode_is_set_in_one_place(asked):
+@pytest.mark.parametrize("mode", [True, False])
+def test_mode_is_set_in_one_place(mode):
     model = moved()
-    model.train(asked)
+    model.train(mode)
     assert not model.teacher.branch.encoder.training  # no drop path in the targets
     assert all(m.training for m in model.teacher.branch.projector.modules())  # batch statistics, as official
 

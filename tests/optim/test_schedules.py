@@ -1,4 +1,4 @@
-"""Hand-worked values; the official figures are in test_golden.py."""
+"""By hand; the official values are in tests/integration/test_golden_pretrain.py."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def test_warmup_of_one_step():
 
 
 def test_poly_is_mmsegmentations():
-    """rate * (1 - step / total), in the warm-up times 1 - (1 - step / warmup) * (1 - 1e-6)."""
+    """lr * (1 - step / total), in the warm-up times 1 - (1 - step / warmup) * (1 - 1e-6)."""
     rates = [warmup_poly(step, total_steps=10, warmup_steps=4, peak=2.0, end=0.0) for step in (0, 1, 2, 4, 5, 9, 10)]
     assert rates == pytest.approx([2e-6, 1.8 * 0.25, 1.6 * 0.5, 1.2, 1.0, 0.2, 0.0], rel=1e-5)
     assert warmup_poly(5, total_steps=10, warmup_steps=0, peak=2.0, end=1.0) == 1.5

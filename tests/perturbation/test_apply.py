@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+import torch._dynamo.utils
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import functional as tv
 
-from conmim_lightning.perturbation.apply import Perturbation, _order, blur, grayscale, perturb, turn_hue
+from conmim_lightning.perturbation.apply import Perturbation, _order, blur, grayscale, perturb, shift_hue
 from conmim_lightning.perturbation.draw import COLUMNS, ORDERS, WEAK
 
 
 @pytest.fixture(scope="module")
 def images():
-    """Two real photographs, cut to 96 pixels, and noise: (3, 3, 96, 96) uint8."""
+    """Two photographs, cropped to 96 pixels, and noise: (3, 3, 96, 96) uint8."""
     photographs = [torch.tensor(image)[100:196, 200:296].permute(2, 0, 1) for image in load_sample_images().images]
     noise = torch.randint(0, 256, (3, 96, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return torch.stack([*photographs, noise])
@@ -34,16 +35,16 @@ def test_mixing_operations(images, name, factor):
     assert distance(perturb(images, rows(**{name: factor}), largest_sigma=2), wanted) <= 1
 
 
-@pytest.mark.parametrize("turn", [-0.5, -0.1, -0.03, 0.07, 0.1, 0.5])
-def test_hue(images, turn):
-    assert distance(perturb(images, rows(hue=turn), largest_sigma=2), tv.adjust_hue(images, turn)) <= 1
+@pytest.mark.parametrize("shift", [-0.5, -0.1, -0.03, 0.07, 0.1, 0.5])
+def test_hue(images, shift):
+    assert distance(perturb(images, rows(hue=shift), largest_sigma=2), tv.adjust_hue(images, shift)) <= 1
 
 
 def test_hue_of_greys_and_primaries():
     colours = torch.tensor([[0, 0, 0], [255, 255, 255], [128, 128, 128], [255, 0, 0], [0, 255, 0], [0, 0, 255]])
-    picture = colours.T.reshape(1, 3, 1, 6).to(torch.uint8)
-    turned = turn_hue(picture.float(), torch.full((1, 1, 1, 1), 1 / 3))
-    assert turned[0, :, 0].T.tolist() == [[0] * 3, [255] * 3, [128] * 3, [0, 255, 0], [0, 0, 255], [255, 0, 0]]
+    image = colours.T.reshape(1, 3, 1, 6).to(torch.uint8)
+    shifted = shift_hue(image.float(), torch.full((1, 1, 1, 1), 1 / 3))
+    assert shifted[0, :, 0].T.tolist() == [[0] * 3, [255] * 3, [128] * 3, [0, 255, 0], [0, 0, 255], [255, 0, 0]]
 
 
 def test_grayscale(images):
@@ -70,16 +71,18 @@ def test_blur_is_near_pillow_away_from_the_border(images):
     assert (ours[inside] - theirs[inside].float()).abs().mean() < 1
 
 
-def test_blur_on_all_equals_blur_on_the_chosen(images):
-    # The CPU blurs the chosen samples only; other devices blur all and pick: the same result.
-    from conmim_lightning.perturbation.apply import _blur_all
+def test_blur_of_all_equals_blur_of_the_selected(images):
+    # The CPU blurs only the selected images; other devices blur all and select: the result is the same.
+    from conmim_lightning.perturbation.apply import _blur_batch
 
     sigma = torch.tensor([0.0, 1.3, 0.4])
-    everywhere = torch.where((sigma > 0).view(-1, 1, 1, 1), _blur_all(images.float(), sigma.clamp(min=1e-3), 2), images)
+    everywhere = torch.where(
+        (sigma > 0).view(-1, 1, 1, 1), _blur_batch(images.float(), sigma.clamp(min=1e-3), 2), images
+    )
     assert torch.equal(blur(images.float(), sigma, largest_sigma=2), everywhere)
 
 
-def test_orders_are_computed_as_they_are_listed():
+def test_computed_orders_are_the_listed_ones():
     assert _order(torch.arange(24)).tolist() == [list(order) for order in ORDERS]
 
 
@@ -141,3 +144,23 @@ def test_grayscale_is_luminance():
 def test_bad_normalisation():
     with pytest.raises(ValueError, match="std > 0"):
         Perturbation(mean=(0.5,), std=(0.0,), strengths=("weak", "weak"), largest_sigma=2)
+
+
+def test_the_compiled_perturbation_has_no_graph_break():
+    """The code that is compiled on GPUs, on a device without values."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["weak", "strong"], largest_sigma=2.0).to("meta")
+    crop = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="meta")
+    results = torch.compile(views, backend="eager", fullgraph=True)(crop, torch.empty(4, 2, 8, device="meta"))
+    assert [view.shape for view in results] == [(4, 3, 32, 32)] * 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_the_compiled_perturbation_of_a_cpu_would_break():
+    """The test above detects a break: here, the images to blur are selected."""
+    views = Perturbation(mean=[0.5] * 3, std=[0.25] * 3, strengths=["strong"], largest_sigma=2.0)
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException, match=r"len\(chosen\)"):
+        torch.compile(views, backend="eager", fullgraph=True)(
+            torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, 1, 8)
+        )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from conmim_lightning.perturbation.draw import COLUMNS, ORDERS, WEAK, PerturbationDraw
-from conmim_lightning.randomness import generator
+from conmim_lightning.rng import generator
 
 
 def rows(draw, count=4000):

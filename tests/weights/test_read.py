@@ -13,8 +13,8 @@ from conmim_lightning.weights.read import read_weights
 STATE = {"cls_token": torch.ones(1, 1, 4), "blocks.0.norm1.weight": torch.ones(4)}
 
 
-def same(found, wanted):
-    return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+def same(state, expected):
+    return state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def checkpoint(tmp_path):
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_run_gives_its_teacher_or_its_student(checkpoint, as_folder):
     model, path = checkpoint
-    place = str(path.parents[1] if as_folder else path)
-    teacher, student = read_weights(place), read_weights(place, "student")
+    location = str(path.parents[1] if as_folder else path)
+    teacher, student = read_weights(location), read_weights(location, "student")
     assert same(teacher.state, model.teacher_encoder.backbone.state_dict())
     assert same(student.state, model.student.encoder.backbone.state_dict())
     assert not torch.equal(teacher.state["cls_token"], student.state["cls_token"])
@@ -45,7 +45,7 @@ def test_a_run_gives_its_teacher_or_its_student(checkpoint, as_folder):
 
 @pytest.mark.parametrize("wrap", [None, "model", "state_dict", "module"])
 def test_an_official_file(tmp_path, wrap):
-    """With the pretext task's own parts, as the official script saves it, its arguments beside it."""
+    """With the modules of the pretext task and the arguments, as the official script saves it."""
     official = STATE | {
         "mask_token": torch.zeros(1, 1, 4),
         "lm_head.weight": torch.zeros(3, 4),
@@ -68,29 +68,29 @@ def test_safetensors_alone_and_in_an_exported_folder(tmp_path):
     assert same(read_weights(str(tmp_path / "model.safetensors")).state, STATE)
     config = {"model_args": {"num_heads": 3}, "pretrained_cfg": {"mean": [0.1], "std": [0.2]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    found = read_weights(str(tmp_path))
-    assert same(found.state, STATE)
-    assert (found.arguments, found.mean, found.std) == ({"num_heads": 3}, [0.1], [0.2])
+    weights = read_weights(str(tmp_path))
+    assert same(weights.state, STATE)
+    assert (weights.arguments, weights.mean, weights.std) == ({"num_heads": 3}, [0.1], [0.2])
 
 
-def test_a_name_is_asked_of_timm(monkeypatch):
+def test_a_name_is_loaded_by_timm(monkeypatch):
     import timm
 
-    asked = []
+    requested = []
 
     def create(name, pretrained):
-        asked.append((name, pretrained))
+        requested.append((name, pretrained))
         return timm_create("vit_tiny_patch16_224", pretrained=False, img_size=32, depth=1)
 
     timm_create = timm.create_model
     monkeypatch.setattr("conmim_lightning.weights.read.timm.create_model", create)
-    found = read_weights("vit_tiny_patch16_224.augreg_in21k")
-    assert asked == [("vit_tiny_patch16_224.augreg_in21k", True)]
-    assert "blocks.0.attn.qkv.weight" in found.state
-    assert found.mean == [0.5, 0.5, 0.5]
+    weights = read_weights("vit_tiny_patch16_224.augreg_in21k")
+    assert requested == [("vit_tiny_patch16_224.augreg_in21k", True)]
+    assert "blocks.0.attn.qkv.weight" in weights.state
+    assert weights.mean == [0.5, 0.5, 0.5]
 
 
-def test_the_hub_is_asked_of_timm(monkeypatch):
+def test_the_hub_is_loaded_by_timm(monkeypatch):
     def refuse(name, pretrained):
         raise OSError(f"asked for {name}")
 
@@ -99,12 +99,12 @@ def test_the_hub_is_asked_of_timm(monkeypatch):
         read_weights("hf-hub:timm/vit_tiny")
 
 
-def test_what_timm_cannot_get_is_told(monkeypatch):
+def test_weights_that_timm_cannot_load(monkeypatch):
     def refuse(name, pretrained):
         raise OSError("no network")
 
     monkeypatch.setattr("conmim_lightning.weights.read.timm.create_model", refuse)
-    with pytest.raises(ValueError, match="'vit_tiny_patch16_224' cannot be had: no network"):
+    with pytest.raises(ValueError, match="'vit_tiny_patch16_224' are not available: no network"):
         read_weights("vit_tiny_patch16_224")
 
 
@@ -136,23 +136,23 @@ def bad(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("empty_folder", "holds no weights; give a folder of a run"),
         ("nowhere.pth", "do not exist; give a folder of a run"),
         ("no_such_model", "do not exist"),
-        ("text.pth", "no readable checkpoint"),
-        ("text.safetensors", "no readable safetensors file"),
-        ("evil.pth", "no readable checkpoint"),
+        ("text.pth", "is not a readable checkpoint"),
+        ("text.safetensors", "is not a readable safetensors file"),
+        ("evil.pth", "is not a readable checkpoint"),
         ("numbers.pth", r"holds no weights but \['epoch', 'loss'\]"),
         ("tensor.pth", "holds no weights but a Tensor"),
         ("headless.ckpt", "a run that has no backbone"),
-        ("broken_folder", "no configuration of a timm model"),
+        ("broken_folder", "is not the configuration of a timm model"),
     ],
 )
-def test_bad_places(tmp_path, monkeypatch, name, told):
+def test_bad_locations(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_weights(bad(name, tmp_path))
     assert not (tmp_path / "executed").exists()
 
@@ -162,7 +162,7 @@ def test_unknown_branch():
         read_weights("x", "both")
 
 
-def test_a_checkpoint_is_no_mere_file_of_weights(tmp_path):
+def test_a_checkpoint_is_not_only_weights(tmp_path):
     torch.save(STATE, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="lacks the training's state"):
+    with pytest.raises(ValueError, match="lacks the training state"):
         read_checkpoint(tmp_path / "x.pth")

@@ -1,1 +1,1 @@
-"""Plots, files, gauges: what accompanies a run without changing it."""
+"""Callbacks: checkpoints, metrics, reports; none of them changes the training itself, except ``ema``."""

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on exactly, also where it was stopped from outside."""
+"""Checkpoints that resume a run exactly, also after a signal."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-_AGREE_EVERY = 16  # batches between two questions whether another device got a signal; each costs a synchronisation
-_ASKS = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
+_AGREE_EVERY = 16  # batches between checks whether another device received a signal; each check synchronises
+_SIGTERM_CHECK = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
 
 
 class StoppedError(Exception):
@@ -22,7 +22,7 @@ class StoppedError(Exception):
 
     Args:
         message: for the user.
-        status: exit status, 128 + signal as in shells.
+        status: exit status, 128 + signal, as in shells.
     """
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -31,17 +31,17 @@ class StoppedError(Exception):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint``, with its arguments, which saves between optimizer steps only, and at every stop.
+    """Lightning's ``ModelCheckpoint``, with its arguments; it saves only between optimizer steps, and at every stop.
 
-    - A stop in the middle of an epoch (``max_time``, ``max_steps``, whatever sets ``should_stop``) is saved at once,
-      with the place in the epoch; Lightning's end of such an epoch comes after that and saves nothing more.
+    - A stop within an epoch (``max_time``, ``max_steps``, anything that sets ``should_stop``) is saved at once, with
+      the position in the epoch; Lightning ends such an epoch afterwards, which saves nothing more.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
-      signal acts as without this class.
-    - What is due at the last batch of an epoch is saved at the epoch's end: Lightning miscounts epochs after two
-      resumes from last batches.
-    - Between accumulated batches nothing is saved and nothing stops: the sum of gradients would be lost.
+      signal has its usual effect.
+    - A checkpoint due at the last batch of an epoch is saved at the end of the epoch: Lightning miscounts epochs after
+      two resumes from last batches.
+    - Between accumulated batches the run neither saves nor stops, since the sum of gradients would be lost.
     - The end of training is always saved.
-    - ``last.ckpt`` leads to a whole checkpoint at any moment.
+    - ``last.ckpt`` leads to a complete checkpoint at any moment.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,18 +52,18 @@ class RunCheckpoint(ModelCheckpoint):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals."""
+        """Install the signal handlers."""
         super().on_train_start(trainer, pl_module)
         self._signal, self._stop_held, self._due, self._stopped = None, False, False, 0
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
             if trainer.world_size > 1:
-                _ask_nobody(trainer)
+                _skip_sigterm_check(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due, and where the run is about to stop."""
+        """Save if it is due, or if the run is about to stop."""
         if trainer.fit_loop._should_accumulate():
             self._stop_held |= trainer.should_stop
             trainer.should_stop = False
@@ -81,7 +81,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._raise_if_stopped(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what was due at the epoch's last batch, too."""
+        """Also save what was due at the epoch's last batch."""
         super().on_train_epoch_end(trainer, pl_module)
         if self._due:
             self._save_now(trainer)
@@ -89,42 +89,42 @@ class RunCheckpoint(ModelCheckpoint):
         self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save whatever has not been saved yet."""
+        """Save what has not been saved yet."""
         self._save_now(trainer)
         super().on_train_end(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the signals as they were."""
+        """Restore the signal handlers."""
         super().teardown(trainer, pl_module, stage)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-        vars(trainer.fit_loop.epoch_loop).pop(_ASKS, None)
+        vars(trainer.fit_loop.epoch_loop).pop(_SIGTERM_CHECK, None)
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
-        """Exchange the link in one step, so that a kill at any moment leaves one."""
+        """Replace the link atomically, so that a kill at any moment leaves one."""
         if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
-            beside = Path(f"{linkpath}.new")
-            beside.unlink(missing_ok=True)
+            temporary = Path(f"{linkpath}.new")
+            temporary.unlink(missing_ok=True)
             try:
-                beside.symlink_to(os.path.relpath(filepath, Path(linkpath).parent))
+                temporary.symlink_to(os.path.relpath(filepath, Path(linkpath).parent))
             except OSError:  # a file system without links
-                shutil.copy(filepath, beside)
-            beside.replace(linkpath)
+                shutil.copy(filepath, temporary)
+            temporary.replace(linkpath)
         trainer.strategy.barrier()
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        """Let the link point to the newer checkpoint before the older one goes."""
+        """Point the link to the newer checkpoint before the older one is removed."""
         if self.save_last == "link" and self.last_model_path and self._last_checkpoint_saved != filepath:
             self._link_checkpoint(trainer, self._last_checkpoint_saved, self.last_model_path)
         super()._remove_checkpoint(trainer, filepath)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first signal; hand on the second."""
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Remember the first signal; pass on the second."""
         if self._signal is None:
             self._signal = number
-            rank_zero_info(f"{signal.Signals(number).name}: saving after this step; once more to stop at once")
+            rank_zero_info(f"{signal.Signals(number).name}: saving after this step; send it again to stop at once")
             return
         before = self._before[number]
         if callable(before):
@@ -134,20 +134,20 @@ class RunCheckpoint(ModelCheckpoint):
             signal.raise_signal(number)
 
     def _stopped_by(self, trainer: Trainer, batch_idx: int) -> int:
-        """The signal that this or, asked from time to time, any device got; 0 for none."""
-        mine = self._signal or 0
+        """The signal that this device or, at the checks, any device received; 0 for none."""
+        own = self._signal or 0
         if trainer.world_size == 1:
-            return mine
+            return own
         if batch_idx % _AGREE_EVERY:
             return 0
-        any_got_one = trainer.strategy.reduce_boolean_decision(bool(mine), all=False)
-        return (mine or int(signal.SIGTERM)) if any_got_one else 0
+        received = trainer.strategy.reduce_boolean_decision(bool(own), all=False)
+        return (own or int(signal.SIGTERM)) if received else 0
 
     def _raise_if_stopped(self, trainer: Trainer) -> None:
         if self._stopped:
             name, step = signal.Signals(self._stopped).name, trainer.global_step
             raise StoppedError(
-                f"{name} stopped the run after step {step}; go on with{self._how()}", 128 + self._stopped
+                f"{name} stopped the run after step {step}; continue with{self._how_to_resume()}", 128 + self._stopped
             )
 
     def _save_now(self, trainer: Trainer) -> None:
@@ -156,10 +156,10 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
 
-    def _how(self) -> str:
+    def _how_to_resume(self) -> str:
         return f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"
 
 
-def _ask_nobody(trainer: Any) -> None:
-    """Leave out Lightning's own question before each batch whether another device got SIGTERM: it waits for the GPU."""
-    setattr(trainer.fit_loop.epoch_loop, _ASKS, lambda: None)
+def _skip_sigterm_check(trainer: Any) -> None:
+    """Skip Lightning's own check before each batch whether another device received SIGTERM: it waits for the GPU."""
+    setattr(trainer.fit_loop.epoch_loop, _SIGTERM_CHECK, lambda: None)

@@ -1,4 +1,4 @@
-"""What the teacher's features are worth while it learns, without any effect on training."""
+"""Probes of the teacher's features during pre-training, without any effect on it."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -8,30 +8,28 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 
-from conmim_lightning.batches import LabelledBatch
+from conmim_lightning.batches import LabelledBatch, SegmentationBatch
 from conmim_lightning.metrics.dense_probe import DenseProbe, patch_targets
 from conmim_lightning.metrics.knn import KNNAccuracy
 
-_PIXEL_SIDE = 32  # the k-NN on raw pixels compares images of this size
+_PIXEL_SIDE = 32  # of the images that the k-NN on raw pixels compares
 
-Tokens = Callable[[Tensor], Tensor]
-"""Normalised images (B, C, H, W) to patch tokens (B, N, D)."""
+FeatureFunction = Callable[[Tensor], Tensor]
+"""Normalised images (B, C, H, W) to patch tokens (B, N, D) or to one vector per image (B, D)."""
 
 
 class OnlineProbe(Callback):
-    """k-NN accuracy (where labels exist) and dense probes (where class maps exist) of the teacher.
+    """k-NN accuracy (if there are labels) and dense probes (if there are class maps) of the teacher.
 
-    Logged as ``val/knn_top1``, ``val/knn_top5``, ``val/dense_auroc_{object,border,class}``. Before the first step the
-    same figures are taken of raw pixels and of the weights at the start, and logged with ``_pixels`` and ``_start``
-    appended.
+    Logged as ``val/knn_top1``, ``val/knn_top5``, ``val/dense_auroc_{object,border,class}``. Before the first step, raw
+    pixels and the initial weights are measured as well, with ``_pixels`` and ``_start`` appended.
 
     Args:
         every_n_epochs: epochs between two probes, >= 1; there is always one at the end.
         num_neighbors: k of the k-NN.
         temperature: of the k-NN's votes.
-        block: block whose tokens the dense probe reads, from 0; null reads after the final norm.
+        block: index of the block whose tokens the dense probe reads, from 0; null for those after the final norm.
 
     Raises:
         ValueError: a number is out of its range.
@@ -49,10 +47,10 @@ class OnlineProbe(Callback):
         self.dense: DenseProbe | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Baselines; not again after a resume."""
+        """Measure the baselines; not again after a resume."""
         if trainer.global_step == 0:
             pixels = self._measure(trainer, pl_module, self._pixel_tokens(pl_module), _shrink)
-            start = self._measure(trainer, pl_module, *self._teacher_tokens(pl_module))
+            start = self._measure(trainer, pl_module, *self._teacher_features(pl_module))
             baselines = {f"{name}_pixels": value for name, value in pixels.items()}
             baselines |= {f"{name}_start": value for name, value in start.items()}
             self._log(trainer, start | baselines)
@@ -60,60 +58,66 @@ class OnlineProbe(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the teacher every n epochs."""
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._log(trainer, self._measure(trainer, pl_module, *self._teacher_tokens(pl_module)))
+            self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe the teacher as it leaves training."""
+        """Probe the final teacher."""
         if not self.history or self.history[-1]["step"] != trainer.global_step:
-            self._log(trainer, self._measure(trainer, pl_module, *self._teacher_tokens(pl_module)))
+            self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def state_dict(self) -> dict[str, Any]:
-        """All figures so far."""
+        """All results so far."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after a resume."""
+        """Continue after a resume."""
         self.history = state_dict["history"]
 
-    def _log(self, trainer: Trainer, figures: dict[str, float]) -> None:
-        if not figures:
+    def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if not metrics:
             return
-        self.history.append({"step": trainer.global_step} | figures)
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in figures.items()})
+        self.history.append({"step": trainer.global_step} | metrics)
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
+            logger.log_metrics(metrics, step=trainer.global_step)
 
     @torch.no_grad()
-    def _measure(self, trainer: Trainer, pl_module: Any, dense_tokens: Tokens, pooled: Tokens) -> dict[str, float]:
-        """All figures of one kind of features; dense tokens for the dense probe, pooled features for the k-NN."""
+    def _measure(
+        self, trainer: Trainer, pl_module: Any, dense_features: FeatureFunction, pooled_features: FeatureFunction
+    ) -> dict[str, float]:
+        """All metrics of one kind of features: dense ones for the dense probe, pooled ones for the k-NN."""
         device, data = pl_module.device, trainer.datamodule  # type: ignore[attr-defined]
         metrics: dict[str, KNNAccuracy | DenseProbe] = {}
         for probe, role, loader in data.probe_loaders():
             if probe not in metrics:
                 metrics[probe] = self.knn if probe == "knn" else DenseProbe(num_classes=data.num_map_classes)
                 metrics[probe].to(device).reset()
-            missing = len(loader.sampler)
-            for batch in filter(None, loader):
-                missing -= len(batch.index)
-                images = pl_module.perturbation.normalize(batch.image.to(device))
-                if isinstance(batch, LabelledBatch):
-                    features, target = pooled(images), batch.label.to(device)
-                else:
-                    grid = pl_module.model.teacher_encoder.grid_size
-                    features = dense_tokens(images)
-                    target = patch_targets(batch.class_map.to(device), grid, data.num_map_classes)
-                cast(Metric, metrics[probe]).update(features, target, reference=role == "reference")
-            missing = int(trainer.strategy.reduce(torch.tensor(float(missing), device=device), reduce_op="sum"))  # type: ignore[arg-type]
-            if missing:
-                rank_zero_warn(f"{missing} {role} images of the {probe} probe cannot be read and are left out")
+            unreadable, metric = 0, cast(Any, metrics[probe])
+            for batch in loader:
+                images, labels = _readable(batch)
+                unreadable += len(batch.broken) - len(images)
+                if not images:
+                    continue
+                image, label = torch.stack(images).to(device), torch.stack(labels).to(device)
+                if isinstance(batch, SegmentationBatch):
+                    label = patch_targets(label, pl_module.model.teacher_encoder.grid_size, data.num_map_classes)
+                features = pooled_features if isinstance(batch, LabelledBatch) else dense_features
+                metric.update(features(pl_module.perturbation.normalize(image)), label, reference=role == "reference")
+            total = torch.tensor(float(unreadable), device=device)
+            if unreadable := int(trainer.strategy.reduce(total, reduce_op="sum")):  # type: ignore[arg-type]
+                rank_zero_warn(f"{unreadable} {role} images of the {probe} probe cannot be read and are left out")
         names = {"knn": "val/knn", "dense": "val/dense_auroc"}
-        found = {f"{names[p]}_{key}": float(value) for p, m in metrics.items() for key, value in m.compute().items()}
+        results = {
+            f"{names[probe]}_{key}": float(value)
+            for probe, metric in metrics.items()
+            for key, value in metric.compute().items()
+        }
         for metric in metrics.values():
-            metric.reset()  # the features go, a fitted probe stays
+            metric.reset()  # drops the features, not a fitted probe
         self.dense = cast(DenseProbe | None, metrics.get("dense"))
-        return found
+        return results
 
-    def _teacher_tokens(self, pl_module: Any) -> tuple[Tokens, Tokens]:
+    def _teacher_features(self, pl_module: Any) -> tuple[FeatureFunction, FeatureFunction]:
         encoder = pl_module.model.teacher_encoder
         return (
             lambda images: encoder.patch_tokens(images, self.block),
@@ -121,11 +125,17 @@ class OnlineProbe(Callback):
         )
 
     @staticmethod
-    def _pixel_tokens(pl_module: Any) -> Tokens:
+    def _pixel_tokens(pl_module: Any) -> FeatureFunction:
         rows, columns = pl_module.model.teacher_encoder.grid_size
         return lambda images: F.unfold(
             images, (images.shape[2] // rows, images.shape[3] // columns), stride=images.shape[2] // rows
         ).transpose(1, 2)
+
+
+def _readable(batch: LabelledBatch | SegmentationBatch) -> tuple[list[Tensor], list[Tensor]]:
+    """Images and labels of a batch without those that cannot be read."""
+    readable = [position for position, reason in enumerate(batch.broken) if not reason]
+    return [batch.image[position] for position in readable], [batch.label[position] for position in readable]
 
 
 def _shrink(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One bar for the whole run: loss, images a second, time left."""
+"""One progress bar for the whole run: loss, images per second, remaining time."""
 
 import sys
 from typing import Any
@@ -8,13 +8,19 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 _TERMINAL_SECONDS, _FILE_SECONDS = 0.2, 10.0
+_SHOWN = {
+    "loss": "train/loss",
+    "retrieval": "train/retrieval_top1",
+    "top1": "val/top1",
+    "img/s": "speed/images_per_second",
+}
 
 
 class RunProgressBar(ProgressBar):
-    """A bar over all optimizer steps; written ten seconds apart where the output is no terminal.
+    """A bar over all optimizer steps; in a file, it is written every ten seconds.
 
     Args:
-        title: what is going on.
+        title: before the bar.
     """
 
     def __init__(self, title: str = "pre-training") -> None:
@@ -24,15 +30,15 @@ class RunProgressBar(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """No bar; Lightning calls this on all ranks but the first."""
+        """Hide the bar; Lightning calls this on all ranks but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Bar on."""
+        """Show the bar."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar at the step the run goes on from."""
+        """Open the bar at the current step."""
         self._bar = tqdm(
             total=int(trainer.estimated_stepping_batches),
             initial=trainer.global_step,
@@ -46,18 +52,12 @@ class RunProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance; the figures are those last logged, so the bar never waits for the device."""
+        """Advance; the metrics are those logged last, so the bar never waits for the device."""
         assert self._bar is not None
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            metrics = trainer.callback_metrics
-            shown = {
-                "loss": "train/loss",
-                "retrieval": "train/retrieval_top1",
-                "top1": "val/top1",
-                "img/s": "speed/images_per_second",
-            }
-            figures = {label: f"{float(metrics[key]):.3g}" for label, key in shown.items() if key in metrics}
-            self._bar.set_postfix(figures, refresh=False)
+            logged = trainer.callback_metrics
+            metrics = {label: f"{float(logged[key]):.3g}" for label, key in _SHOWN.items() if key in logged}
+            self._bar.set_postfix(metrics, refresh=False)
         self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,5 +66,5 @@ class RunProgressBar(ProgressBar):
             self._bar.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
+        """Close the bar, so that the message starts on a new line."""
         self.on_train_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""What a run was: its configuration, command line, versions and commit, beside it and in its checkpoints."""
+"""Configuration, command line, versions and commit of a run, stored beside it and in its checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class RunRecord(Callback):
-    """Keeps the record under "run" in every checkpoint and as ``run.yaml`` in the run's folder.
+    """Store the record as ``run.yaml`` and under "run" in every checkpoint.
 
     Args:
-        record: plain dictionaries, lists, strings and numbers.
+        record: dictionaries, lists, strings and numbers.
         dirpath: folder of the run.
     """
 
@@ -22,7 +22,7 @@ class RunRecord(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the file and hand the configuration to the loggers."""
+        """Write the file and pass the configuration to the loggers."""
         self.dirpath.mkdir(parents=True, exist_ok=True)
         (self.dirpath / "run.yaml").write_text(yaml.safe_dump(self.record, sort_keys=False))
         for logger in trainer.loggers:

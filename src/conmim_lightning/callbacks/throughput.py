@@ -1,4 +1,4 @@
-"""Images a second, and the share of time spent waiting for data."""
+"""Images per second, and the fraction of time spent waiting for data."""
 
 import time
 from typing import Any
@@ -8,11 +8,10 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs ``speed/images_per_second`` (over all devices) and ``speed/data_wait`` (share of the time, 0 to 1).
+    """Log ``speed/images_per_second`` (over all devices) and ``speed/data_wait`` (fraction of the time, 0 to 1).
 
-    Both are means over the batches between two logged ones; the first batch (warm-up) does not count, nor does the time
-    from an epoch's end to the next one's start. Waiting ends when the data module has the batch on the CPU, so the
-    transfer and the perturbation count as work.
+    Both are means over the batches between two logging steps, without the first batch (warm-up) and the time between
+    epochs. Waiting ends when the data module has the batch on the CPU, so transfer and perturbation count as work.
     """
 
     def __init__(self) -> None:
@@ -26,11 +25,11 @@ class Throughput(Callback):
         self._images = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The time since the last batch went to something else."""
+        """Leave out the time since the last batch."""
         self._ended = time.perf_counter() if trainer.global_step > 0 else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Loading has ended when the data module says."""
+        """Add the time until the batch was loaded."""
         self._loaded = trainer.datamodule.loaded_at  # type: ignore[attr-defined]
         if self._ended is not None:
             self._wait += self._loaded - self._ended
@@ -38,10 +37,10 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Computing ends; log at Lightning's logging steps, once a step."""
+        """Add the time of the step; log at Lightning's logging steps, once per step."""
         due = trainer.global_step % trainer.log_every_n_steps == 0 and trainer.global_step != self._logged_step  # type: ignore[attr-defined]
-        if due and trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()
+        if due:
+            _synchronize(trainer)
         first, self._ended = self._ended is None, time.perf_counter()
         if first:
             return
@@ -55,3 +54,49 @@ class Throughput(Callback):
             )
             self._logged_step = trainer.global_step
             self._reset()
+
+
+class BatchTimer(Callback):
+    """Time groups of batches, and how long each group waited for data; for benchmarks.
+
+    Args:
+        warmup: batches not counted.
+        group: batches per group; a GPU is synchronised only at the end of a group.
+
+    Attributes:
+        seconds: of each complete group.
+        waits: seconds that each group waited for data.
+    """
+
+    def __init__(self, *, warmup: int, group: int) -> None:
+        self.warmup = warmup
+        self.group = group
+        self.seconds: list[float] = []
+        self.waits: list[float] = []
+        self._done = 0
+        self._wait = 0.0
+        self._started = self._ended = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Add the time until the batch was loaded."""
+        self._wait += max(0.0, trainer.datamodule.loaded_at - self._ended)  # type: ignore[attr-defined]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End a group, if it is complete."""
+        self._done += 1
+        counted = self._done - self.warmup
+        if counted >= 0 and counted % self.group == 0:
+            _synchronize(trainer)
+            now = time.perf_counter()
+            if counted:
+                self.seconds.append(now - self._started)
+                self.waits.append(self._wait)
+            self._started, self._wait = now, 0.0
+        self._ended = time.perf_counter()
+
+
+def _synchronize(trainer: Trainer) -> None:
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,1 +1,1 @@
-"""Sources, decoding, sampling and the LightningDataModules (in ``modules``)."""
+"""Images: sources, decoding, sampling, transforms, datasets and LightningDataModules (``datamodules``)."""

@@ -1,8 +1,8 @@
-"""Refusing numbers that make no sense."""
+"""Checks of arguments."""
 
 
 def at_least(smallest: int, **numbers: int | None) -> None:
-    """Raise ValueError for a number that is too small; None stands for a default."""
+    """Raise ValueError for a number below ``smallest``; None stands for a default."""
     for name, number in numbers.items():
         if number is not None and number < smallest:
             raise ValueError(f"{name} must be at least {smallest}, got {number}")

@@ -1,1 +1,1 @@
-"""Training objectives; they know neither models nor masking rules."""
+"""Pretext losses; they know neither models nor masking rules."""

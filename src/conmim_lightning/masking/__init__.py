@@ -1,1 +1,1 @@
-"""Rules that choose which patches the student must not see; they know no image."""
+"""Masking rules: which patches to hide from the student, without seeing the image."""

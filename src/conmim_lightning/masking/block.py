@@ -9,15 +9,15 @@ _ATTEMPTS = 10
 
 
 class BlockMasking:
-    """Hides rectangles of random area and aspect until exactly ``num_hidden`` patches are hidden.
+    """Hide rectangles of random area and aspect ratio until exactly ``num_hidden`` patches are hidden.
 
-    official: BEiT's rule, 75 of 196 patches, blocks of at least 16 patches, aspect in (0.3, 1/0.3), ten attempts a
-    block. differs from official: where no further block fits, BEiT returns fewer patches; here single patches fill up,
-    so that the count is exact; and once fewer than ``min_block`` are missing, blocks have that area, where BEiT draws
-    it between the two.
+    official: BEiT's rule, 75 of 196 patches, blocks of at least 16 patches, aspect ratio in (0.3, 1/0.3), ten attempts
+    per block. differs from official: if no further block fits, BEiT hides fewer patches; here single patches make up
+    the exact count. Once fewer than ``min_block`` patches are missing, blocks have that area; BEiT samples it between
+    the two.
 
     Args:
-        grid_size: patches per side of the (square) image.
+        grid_size: patches per side of the square image.
         num_hidden: patches to hide, 1 to grid_size**2 - 1.
         min_block: smallest area of a block in patches, >= 1.
         min_aspect: smallest ratio of height to width, in (0, 1]; the largest is its inverse.
@@ -39,7 +39,7 @@ class BlockMasking:
         self.log_aspect = math.log(1 / min_aspect)
 
     def __call__(self, generator: Generator) -> Tensor:
-        """Draw one mask: (grid_size, grid_size) bool, True = hidden, exactly num_hidden of them."""
+        """Sample one mask: (grid_size, grid_size) bool, True = hidden, exactly ``num_hidden`` of them."""
         mask = torch.zeros(self.grid_size, self.grid_size, dtype=torch.bool)
         while (missing := self.num_hidden - int(mask.sum())) > 0:
             if not self._add_block(mask, missing, generator):
@@ -47,7 +47,7 @@ class BlockMasking:
         return mask
 
     def _add_block(self, mask: Tensor, missing: int, generator: Generator) -> bool:
-        """Hide one more block that adds 1 to ``missing`` patches; False if ten attempts found none."""
+        """Hide one more block of 1 to ``missing`` new patches; return False if ten attempts fail."""
         for _ in range(_ATTEMPTS):
             draw = torch.rand(4, generator=generator).tolist()
             area = self.min_block + draw[0] * max(missing - self.min_block, 0)

@@ -1,4 +1,4 @@
-"""Random square units: the masking of the published recipe, and its special case of single patches."""
+"""Masking of random square units, as in the published recipe; units of one patch are uniform masking."""
 
 import math
 
@@ -13,20 +13,20 @@ def check_ratio(ratio: float) -> None:
 
 
 class RandomUnitMasking:
-    """Hides ceil(ratio * units) of the square units that tile the patch grid, chosen uniformly.
+    """Hide ceil(ratio * units) of the square units that tile the patch grid, chosen uniformly.
 
     official: 32-pixel units over 16-pixel patches at 224 pixels, ratio 0.75: 37 of 49 units, 148 of 196 patches.
 
     Args:
-        grid_size: patches per side of the (square) image.
+        grid_size: patches per side of the square image.
         unit_size: patches per side of a unit; must divide grid_size. 1 hides single patches uniformly.
-        ratio: share of the units to hide, in (0, 1).
+        ratio: fraction of the units to hide, in (0, 1).
 
     Raises:
         ValueError: the grid does not divide into units, the ratio is out of range, or every unit would be hidden.
     """
 
-    def __init__(self, *, grid_size: int, unit_size: int, ratio: float) -> None:
+    def __init__(self, *, grid_size: int = 14, unit_size: int = 2, ratio: float = 0.75) -> None:
         check_ratio(ratio)
         if unit_size < 1 or grid_size < 1 or grid_size % unit_size:
             raise ValueError(
@@ -43,7 +43,7 @@ class RandomUnitMasking:
         self.num_hidden = self.hidden_units * unit_size**2
 
     def __call__(self, generator: Generator) -> Tensor:
-        """Draw one mask: (grid_size, grid_size) bool, True = hidden."""
+        """Sample one mask: (grid_size, grid_size) bool, True = hidden."""
         units = torch.zeros(self.units_per_side**2, dtype=torch.bool)
         units[torch.randperm(len(units), generator=generator)[: self.hidden_units]] = True
         side = units.view(self.units_per_side, self.units_per_side)

@@ -1,1 +1,1 @@
-"""What the features are worth, and how the pretext task stands."""
+"""Metrics of features, of downstream tasks and of the pretext task."""

@@ -1,4 +1,4 @@
-"""How the pretext task stands, because a falling loss says little."""
+"""Metrics of the pretext task, because a falling loss says little."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Figures of one batch.
+    """Compute the metrics of one batch.
 
     Shapes: B images, K patches, C projected width.
 
@@ -17,23 +17,23 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
         mask: (B, h, w) bool, True = hidden.
 
     Returns:
-        Scalars. ``retrieval_top1``: share of the hidden patches whose own key is the most similar of the K.
-        ``position_only_top1``: the same with every key replaced by the mean key of the other images at its position;
-        ``position_only_share``: the latter over the former, how much of the retrieval position alone explains (NaN
-        where nothing is retrieved; both are absent for a single image). ``positive_similarity``,
-        ``hardest_negative_similarity``: mean cosines of hidden patches.
-        ``key_spread``: mean over dimensions of the standard deviation of unit-length keys times sqrt(C), 1 when they
-        fill the sphere evenly, 0 when they collapse. ``key_rank``: effective rank, exp of the entropy of the
-        normalised eigenvalues of the keys' covariance, 1 to C.
+        Scalars. ``retrieval_top1``: fraction of the hidden patches whose own key is the most similar of the K.
+        ``position_only_top1``: the same with each key replaced by the mean key of the other images at its position.
+        ``position_only_fraction``: the latter over the former, i.e. how much of the retrieval position alone explains
+        (NaN if nothing is retrieved; both are absent for a single image). ``positive_similarity``,
+        ``hardest_negative_similarity``: mean cosines of hidden patches. ``key_spread``: standard deviation of
+        unit-length keys, averaged over dimensions, times sqrt(C): 1 if they fill the sphere evenly, 0 if they
+        collapse. ``key_rank``: effective rank, 1 to C: exp of the entropy of the normalised eigenvalues of the keys'
+        covariance.
     """
     with torch.autocast(queries.device.type, enabled=False):
         q, k = F.normalize(queries.float(), dim=-1), F.normalize(keys.float(), dim=-1)
         hidden = mask.flatten(1)
         similarity = q @ k.transpose(1, 2)  # (B, K, K)
         positive = similarity.diagonal(dim1=1, dim2=2)
-        others = similarity - 4 * torch.eye(k.shape[1], device=k.device)  # puts the positive below any cosine
+        others = similarity - 4 * torch.eye(k.shape[1], device=k.device)  # moves the positive below any cosine
         retrieval = _mean_hidden((positive > others.amax(2)).float(), hidden)
-        figures = {
+        metrics = {
             "retrieval_top1": retrieval,
             "positive_similarity": _mean_hidden(positive, hidden),
             "hardest_negative_similarity": _mean_hidden(others.amax(2), hidden),
@@ -43,36 +43,35 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
         if len(k) > 1:
             elsewhere = F.normalize(k.sum(0, keepdim=True) - k, dim=-1)  # mean key of the other images
             by_position = (q @ elsewhere.transpose(1, 2)).argmax(2) == torch.arange(k.shape[1], device=k.device)
-            figures["position_only_top1"] = _mean_hidden(by_position.float(), hidden)
-            figures["position_only_share"] = torch.where(
-                retrieval > 0, figures["position_only_top1"] / retrieval, torch.nan
+            metrics["position_only_top1"] = _mean_hidden(by_position.float(), hidden)
+            metrics["position_only_fraction"] = torch.where(
+                retrieval > 0, metrics["position_only_top1"] / retrieval, torch.nan
             )
-        return figures
+        return metrics
 
 
 def effective_rank(vectors: Tensor) -> Tensor:
     """exp(entropy of the normalised eigenvalues of the covariance) (Roy, Vetterli 2007); (S, C) -> scalar.
 
-    NaN where a vector is not finite.
+    NaN if a vector is not finite.
     """
     centred = vectors - vectors.mean(0)
     covariance = centred.T @ centred
     finite = covariance.isfinite().all()
-    covariance = torch.where(finite, covariance, 0.0)  # the solver refuses all else
-    if covariance.device.type == "mps":  # which has no eigenvalues
+    covariance = torch.where(finite, covariance, 0.0)  # the solver accepts nothing else
+    if covariance.device.type == "mps":  # which has no eigenvalue solver
         covariance = covariance.cpu()
     eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
-    share = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
-    return torch.where(finite, torch.exp(-torch.xlogy(share, share).sum()), torch.nan)
+    fraction = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
+    return torch.where(finite, torch.exp(-torch.xlogy(fraction, fraction).sum()), torch.nan)
 
 
 @torch.no_grad()
 def relative_distance(one: nn.Module, other: nn.Module) -> Tensor:
-    """Length of the difference of all parameters over the length of ``other``'s."""
-    mine: list[Tensor] = list(one.parameters())
-    theirs: list[Tensor] = list(other.parameters())
-    difference = torch.stack(torch._foreach_norm(torch._foreach_sub(mine, theirs))).norm()
-    return difference / torch.stack(torch._foreach_norm(theirs)).norm()
+    """Norm of the difference of all parameters over the norm of ``other``'s."""
+    first, second = [[p.detach() for p in module.parameters()] for module in (one, other)]
+    difference = torch.stack(torch._foreach_norm(torch._foreach_sub(first, second))).norm()
+    return difference / torch.stack(torch._foreach_norm(second)).norm()
 
 
 def _mean_hidden(values: Tensor, hidden: Tensor) -> Tensor:

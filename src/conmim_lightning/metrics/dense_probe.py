@@ -1,4 +1,4 @@
-"""A linear probe on frozen patch tokens: what does a single token say of its patch?"""
+"""Linear probes on frozen patch tokens: what a single token tells about its patch."""
 
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -9,20 +9,22 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
-Part = dict[str, Tensor]
-Chosen = Callable[[Part], Tensor]
+Patches = dict[str, Tensor]
+Selector = Callable[[Patches], Tensor]
 
+_FIELDS = ("tokens", "inside", "second", "label")
 _NEWTON_STEPS, _CONVERGED = 20, 1e-6
 _SOLID = 0.25
 
 
 class PatchTargets(NamedTuple):
-    """What the probe predicts of each patch.
+    """What the probes predict of each patch.
 
     Attributes:
-        inside: (B, N) float, share of the patch's pixels that belong to objects, 0 to 1.
-        second: (B, N) float, share of the patch's second most frequent class, 0 to 1/2; above 0 a border crosses it.
-        label: (B, N) int64, the most frequent class of the patch, 0 = background.
+        inside: (B, N) float, fraction of the patch's pixels that belong to objects, 0 to 1.
+        second: (B, N) float, fraction of the patch's second most frequent class, 0 to 1/2; above 0, a border crosses
+            the patch.
+        label: (B, N) int64, most frequent class of the patch, -1 = background.
     """
 
     inside: Tensor
@@ -34,30 +36,29 @@ def patch_targets(class_map: Tensor, grid_size: tuple[int, int], num_classes: in
     """Summarise class maps by patch.
 
     Args:
-        class_map: (B, H, W) integers, 0 = background, classes from 1 to num_classes.
+        class_map: (B, H, W) integers from 0 to num_classes - 1, -1 = background.
         grid_size: patches along height and width; they must divide H and W.
         num_classes: object classes.
     """
     rows, columns = grid_size
-    if class_map.shape[1] % rows or class_map.shape[2] % columns:
-        raise ValueError(f"class maps of {tuple(class_map.shape[1:])} pixels do not divide into {grid_size} patches")
-    largest = int(class_map.max())
-    if largest > num_classes:
-        raise ValueError(f"a class map holds {largest}; allowed are 0 (background) and 1 to {num_classes}")
     images, height, width = class_map.shape
-    device, kinds = class_map.device, num_classes + 1
+    if height % rows or width % columns:
+        raise ValueError(f"class maps of {(height, width)} pixels do not divide into {grid_size} patches")
+    if (largest := int(class_map.max())) >= num_classes:
+        raise ValueError(f"a class map holds {largest}; allowed are -1 (background) and 0 to {num_classes - 1}")
+    device, values = class_map.device, num_classes + 1
     patch = (torch.arange(height, device=device) * rows // height)[:, None] * columns
-    patch = patch + torch.arange(width, device=device) * columns // width  # (H, W) number of the patch in its image
+    patch = patch + torch.arange(width, device=device) * columns // width  # (H, W) index of the patch in its image
     patch = patch + rows * columns * torch.arange(images, device=device)[:, None, None]  # and in the batch
-    cells = (patch * kinds + class_map.long()).flatten()
-    counts = torch.bincount(cells, minlength=images * rows * columns * kinds).view(images, rows * columns, kinds)
-    shares = counts.transpose(1, 2) * (rows * columns / (height * width))  # (B, classes + 1, N)
-    top = shares.topk(2, dim=1)
-    return PatchTargets(1 - shares[:, 0], top.values[:, 1], top.indices[:, 0])
+    cells = (patch * values + class_map.long() + 1).flatten()
+    counts = torch.bincount(cells, minlength=images * rows * columns * values).view(images, rows * columns, values)
+    fractions = counts.transpose(1, 2) * (rows * columns / (height * width))  # (B, classes + 1, N)
+    top = fractions.topk(2, dim=1)
+    return PatchTargets(1 - fractions[:, 0], top.values[:, 1], top.indices[:, 0] - 1)
 
 
 def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -> Tensor:
-    """Weights of a ridge-penalised logistic regression by Newton's method (deterministic, no step size).
+    """Fit a ridge-penalised logistic regression by Newton's method (deterministic, no step size).
 
     Args:
         features: (S, D) float, standardised.
@@ -65,18 +66,19 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
         penalty: of the squared weights, relative to the mean loss; > 0.
 
     Returns:
-        (D + 1,) weights, the last one the intercept (not penalised).
+        (D + 1,) weights; the last is the intercept, which is not penalised.
     """
     inputs = F.pad(features.double(), (0, 1), value=1.0)
-    goal = target.double()
+    labels = target.double()
     ridge = torch.full((inputs.shape[1],), penalty, dtype=torch.float64, device=inputs.device)
     ridge[-1] = 1e-9
     weights = torch.zeros_like(ridge)
     for _ in range(_NEWTON_STEPS):
-        chance = torch.sigmoid(inputs @ weights)
-        gradient = inputs.T @ (chance - goal) / len(goal) + ridge * weights
-        curvature = (inputs * (chance * (1 - chance))[:, None]).T @ inputs / len(goal) + torch.diag(ridge)
-        change = torch.linalg.solve(curvature, gradient)
+        probability = torch.sigmoid(inputs @ weights)
+        gradient = inputs.T @ (probability - labels) / len(labels) + ridge * weights
+        variance = (probability * (1 - probability))[:, None]
+        hessian = (inputs * variance).T @ inputs / len(labels) + torch.diag(ridge)
+        change = torch.linalg.solve(hessian, gradient)
         weights = weights - change
         if change.abs().max() < _CONVERGED:
             break
@@ -84,17 +86,17 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
 
 
 class DenseProbe(Metric):
-    """Test AUROC of linear probes that are fitted on reference tokens.
+    """AUROC on query images of linear probes fitted to reference images.
 
-    ``object``: object or background, of patches that are at least three quarters one or the other. ``border``: does a
-    border cross the patch, of patches whose second class covers at least a quarter or nothing. ``class``: which class,
-    one against the rest, mean over the classes, of patches at least three quarters object. 0.5 is chance.
+    ``object``: object or background, for patches that are at least three quarters one or the other. ``border``: does a
+    border cross the patch, for patches whose second class covers at least a quarter or nothing. ``class``: which class,
+    one against the rest, mean over classes, for patches at least three quarters object. 0.5 is chance.
 
     Shapes: B images, N patches, D width.
 
     Args:
         num_classes: object classes in the class maps, >= 1.
-        max_patches: at most this many reference patches, chosen at random by a fixed seed, are fitted on.
+        max_patches: at most this many reference patches, sampled with a fixed seed, are used for fitting.
     """
 
     full_state_update = False
@@ -104,7 +106,7 @@ class DenseProbe(Metric):
         self.num_classes = num_classes
         self.max_patches = max_patches
         for role in ("reference", "query"):
-            for name in ("tokens", "inside", "second", "label"):
+            for name in _FIELDS:
                 self.add_state(f"{role}_{name}", [], dist_reduce_fx="cat")
 
     def update(self, tokens: Tensor, targets: PatchTargets, *, reference: bool) -> None:
@@ -116,65 +118,63 @@ class DenseProbe(Metric):
             reference: True to fit on them, False to test on them.
         """
         role = "reference" if reference else "query"
-        values = (tokens.float(), targets.inside, targets.second, targets.label)
-        for name, value in zip(("tokens", "inside", "second", "label"), values, strict=True):
+        for name, value in zip(_FIELDS, (tokens.float(), *targets), strict=True):
             getattr(self, f"{role}_{name}").append(value.flatten(0, 1))
 
     def compute(self) -> dict[str, Tensor]:
-        """AUROC for "object", "border" and "class", 0 to 1; NaN where the query patches hold one side only."""
-        fit, test = self._state("reference"), self._state("query")
+        """Return the AUROC of "object", "border" and "class", 0 to 1; NaN if all query patches have one label."""
+        fit, test = self._patches("reference"), self._patches("query")
         if len(fit["tokens"]) > self.max_patches:
-            random = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(len(fit["tokens"]), generator=random)[: self.max_patches].to(fit["tokens"].device)
-            fit = {name: value[chosen] for name, value in fit.items()}
-        mean, spread = fit["tokens"].mean(0), fit["tokens"].std(0)
-        for part in (fit, test):
-            part["tokens"] = (part["tokens"] - mean) / (spread + 1e-6)
-        self._object_probe = (mean, spread, self._fit(fit, _solid, _inside))
+            generator = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(len(fit["tokens"]), generator=generator)[: self.max_patches]
+            fit = {name: value[chosen.to(value.device)] for name, value in fit.items()}
+        mean, std = fit["tokens"].mean(0), fit["tokens"].std(0)
+        for patches in (fit, test):
+            patches["tokens"] = (patches["tokens"] - mean) / (std + 1e-6)
+        self._object_probe = (mean, std, self._fit(fit, _is_solid, _is_object))
         by_class = [
-            self._auroc(fit, test, _solid_object, lambda part, c=c: part["label"] == c)
-            for c in range(1, self.num_classes + 1)
+            self._auroc(fit, test, _is_solid_object, lambda patches, c=c: patches["label"] == c)
+            for c in range(self.num_classes)
         ]
         return {
-            "object": self._auroc(fit, test, _solid, _inside),
-            "border": self._auroc(fit, test, _clear, _border),
+            "object": self._auroc(fit, test, _is_solid, _is_object),
+            "border": self._auroc(fit, test, _is_clear, _has_border),
             "class": torch.stack(by_class).nanmean(),
         }
 
-    def _state(self, role: str) -> Part:
-        names = ("tokens", "inside", "second", "label")
-        parts = {name: getattr(self, f"{role}_{name}") for name in names}
-        whole = {name: torch.cat(value) if isinstance(value, list) else value for name, value in parts.items()}
-        on_mps = whole["tokens"].device.type == "mps"  # which has no float64
-        return {name: value.cpu() for name, value in whole.items()} if on_mps else whole
+    def object_probability(self, tokens: Tensor) -> Tensor:
+        """Probability that each patch is an object, by the probe of the last ``compute``; (B, N, D) -> (B, N).
 
-    def object_chance(self, tokens: Tensor) -> Tensor:
-        """Chance of each patch to be an object, by the probe that ``compute`` fitted last; (B, N, D) -> (B, N).
-
-        NaN everywhere if the reference patches held one side only.
+        NaN everywhere if all reference patches had one label.
         """
-        mean, spread, weights = self._object_probe
+        mean, std, weights = self._object_probe
         if weights is None:
             return torch.full(tokens.shape[:2], torch.nan)
-        return torch.sigmoid(_score((tokens.float().to(mean.device) - mean) / (spread + 1e-6), weights))
+        return torch.sigmoid(_score((tokens.float().to(mean.device) - mean) / (std + 1e-6), weights))
+
+    def _patches(self, role: str) -> Patches:
+        states = {name: getattr(self, f"{role}_{name}") for name in _FIELDS}
+        patches = {name: torch.cat(value) if isinstance(value, list) else value for name, value in states.items()}
+        on_mps = patches["tokens"].device.type == "mps"  # which has no float64
+        return {name: value.cpu() for name, value in patches.items()} if on_mps else patches
 
     @staticmethod
-    def _fit(fit: Part, chosen: Chosen, goal: Chosen) -> Tensor | None:
-        mask = chosen(fit)
-        target = goal(fit)[mask]
-        if target.all() or not target.any():
+    def _fit(fit: Patches, select: Selector, target: Selector) -> Tensor | None:
+        mask = select(fit)
+        labels = target(fit)[mask]
+        if labels.all() or not labels.any():
             return None
-        return logistic_probe(fit["tokens"][mask], target)
+        return logistic_probe(fit["tokens"][mask], labels)
 
     @classmethod
-    def _auroc(cls, fit: Part, test: Part, chosen: Chosen, goal: Chosen) -> Tensor:
-        weights, mask = cls._fit(fit, chosen, goal), chosen(test)
-        target = goal(test)[mask]
-        if weights is None or target.all() or not target.any():
+    def _auroc(cls, fit: Patches, test: Patches, select: Selector, target: Selector) -> Tensor:
+        weights, mask = cls._fit(fit, select, target), select(test)
+        labels = target(test)[mask]
+        if weights is None or labels.all() or not labels.any():
             return torch.tensor(torch.nan, device=mask.device)
         score = _score(test["tokens"][mask], weights)
         rank = score.argsort().argsort().double() / len(score)  # torchmetrics would squash scores outside [0, 1]
-        return cast(Tensor, binary_auroc(rank, target.long()))
+        return cast(Tensor, binary_auroc(rank, labels.long()))
 
 
 def _score(tokens: Tensor, weights: Tensor) -> Tensor:
@@ -182,21 +182,21 @@ def _score(tokens: Tensor, weights: Tensor) -> Tensor:
     return F.pad(tokens.double(), (0, 1), value=1.0) @ weights
 
 
-def _clear(part: Part) -> Tensor:
-    return (part["second"] == 0) | (part["second"] >= _SOLID)
+def _is_clear(patches: Patches) -> Tensor:
+    return (patches["second"] == 0) | (patches["second"] >= _SOLID)
 
 
-def _solid(part: Part) -> Tensor:
-    return (part["inside"] - 0.5).abs() >= 0.5 - _SOLID
+def _is_solid(patches: Patches) -> Tensor:
+    return (patches["inside"] - 0.5).abs() >= 0.5 - _SOLID
 
 
-def _solid_object(part: Part) -> Tensor:
-    return part["inside"] >= 1 - _SOLID
+def _is_solid_object(patches: Patches) -> Tensor:
+    return patches["inside"] >= 1 - _SOLID
 
 
-def _inside(part: Part) -> Tensor:
-    return part["inside"] > 0.5
+def _is_object(patches: Patches) -> Tensor:
+    return patches["inside"] > 0.5
 
 
-def _border(part: Part) -> Tensor:
-    return part["second"] > 0
+def _has_border(patches: Patches) -> Tensor:
+    return patches["second"] > 0

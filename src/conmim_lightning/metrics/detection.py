@@ -1,19 +1,19 @@
-"""What a detector is judged by."""
+"""Metrics of object detection and instance segmentation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor, distributed, nn
 from torch.utils._pytree import tree_map
-from torchmetrics import SumMetric
 from torchmetrics.detection import MeanAveragePrecision
 
-KINDS = {"bbox": "box", "segm": "mask"}
-"""COCO's names of what is compared, and ours."""
+from conmim_lightning.batches import Objects
+from conmim_lightning.metrics.unreadable import UnreadableImages
 
 _MISSING = object()
+_KINDS = {"bbox": "box", "segm": "mask"}  # COCO's names of what is compared, and ours
 _NAMES = {
     "map": "ap",
     "map_50": "ap50",
@@ -25,94 +25,118 @@ _NAMES = {
 }
 
 
-class BoxJudge(nn.Module):
-    """COCO's average precision of boxes, and of masks, over a whole part; images of all devices are counted once.
+class DetectedObjects(Protocol):
+    """Detections of one image, see ``models.detector.Detections``."""
 
-    "box_ap" (mean over overlaps of .5 to .95), "box_ap50", "box_ap75", "box_ap_small", "_medium", "_large" (below 32 x
-    32 pixels, 96 x 96, above), "box_recall" of 100 objects an image; the same with "mask_". -1 where there is nothing
-    of a kind, as in COCO. Crowds count neither for nor against.
+    @property
+    def boxes(self) -> Tensor:
+        """(n, 4)."""
+        ...
+
+    @property
+    def scores(self) -> Tensor:
+        """(n,)."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,)."""
+        ...
+
+    @property
+    def masks(self) -> Tensor:
+        """(n, H, W)."""
+        ...
+
+
+class DetectionMetrics(nn.Module):
+    """COCO's average precision of boxes, and of masks, over a split; each image is counted once over all devices.
+
+    "box_ap" (mean over IoU thresholds of .5 to .95), "box_ap50", "box_ap75", "box_ap_small", "_medium", "_large" (below
+    32 x 32 pixels, 96 x 96, above), "box_recall" of 100 detections per image; the same with "mask_". As in COCO, -1
+    means that there are no objects of a kind, and crowds count neither for nor against.
 
     Args:
-        masks: judge masks, too.
-        backend: "faster_coco_eval", or "pycocotools", which needs two to three times as long (RESULTS.md).
+        masks: evaluate masks, too.
+        backend: "faster_coco_eval", or "pycocotools", which takes two to three times as long (RESULTS.md).
+
+    Attributes:
+        per_class: of the last ``compute``, by "box" or "mask", average precision by class index.
 
     Raises:
         ValueError: the backend is not installed.
     """
 
-    def __init__(self, *, masks: bool, backend: Any = "faster_coco_eval") -> None:
+    def __init__(
+        self, *, masks: bool, backend: Literal["faster_coco_eval", "pycocotools"] = "faster_coco_eval"
+    ) -> None:
         super().__init__()
         self.masks = masks
-        kinds: Any = ("bbox", "segm") if masks else ("bbox",)
         try:
             self.precision = MeanAveragePrecision(
-                iou_type=kinds,
+                iou_type=("bbox", "segm") if masks else ("bbox",),
                 class_metrics=True,
                 backend=backend,
-                iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),  # COCO's; torchmetrics' own are rounded to float32
+                iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),  # COCO's; torchmetrics' are rounded to float32
                 rec_thresholds=np.linspace(0, 1, 101).tolist(),
-                sync_on_compute=False,  # torchmetrics' own hangs where devices have seen unequal numbers of images
+                sync_on_compute=False,  # torchmetrics' own hangs if devices have seen unequal numbers of images
             )
         except ModuleNotFoundError as error:
             raise ValueError(f"average precision needs {backend}: pip install 'conmim-lightning[coco]'") from error
         self.precision.warn_on_many_detections = False
-        self.unreadable = SumMetric()
+        self.unreadable = UnreadableImages()
+        self.per_class: dict[str, dict[int, float]] = {}
 
-    def update(self, found: Sequence[Any], objects: Sequence[Any], broken: Sequence[str]) -> None:
-        """Count images; what cannot be read counts apart.
+    def update(self, detections: Sequence[DetectedObjects], objects: Sequence[Objects], broken: Sequence[str]) -> None:
+        """Add images; unreadable ones are only counted.
 
         Args:
-            found: of each image what was found: boxes, scores, labels, masks.
-            objects: of each image its ``Objects``, in the same pixels.
-            broken: a text for each, empty where it could be read.
+            detections: of each image.
+            objects: annotated objects of each image, in the same coordinates.
+            broken: one string per image, empty for readable images.
         """
-        self.unreadable.update(sum(map(bool, broken)))
-        readable = [number for number in range(len(found)) if not broken or not broken[number]]
-        answers = [self._named(found[number], ("boxes", "scores", "labels")) for number in readable]
-        truths = [self._named(objects[number], ("boxes", "labels", "area")) for number in readable]
-        for truth, number in zip(truths, readable, strict=True):
-            truth["iscrowd"] = objects[number].crowd.long()
-        self.precision.update(answers, truths)
+        self.unreadable.count(broken)
+        readable = [index for index in range(len(detections)) if not broken or not broken[index]]
+        shared = ("masks",) if self.masks else ()
+        predictions = [_fields(detections[index], "boxes", "scores", "labels", *shared) for index in readable]
+        targets = [_fields(objects[index], "boxes", "labels", "area", *shared) for index in readable]
+        for target, index in zip(targets, readable, strict=True):
+            target["iscrowd"] = objects[index].crowd.long()
+        self.precision.update(predictions, targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return all metrics by name."""
+        _gather(self.precision)
+        result = self.precision.compute()
+        metrics, self.per_class = {}, {}
+        for kind, name in _KINDS.items() if self.masks else [("bbox", "box")]:
+            prefix = f"{kind}_" if self.masks else ""
+            metrics |= {f"{name}_{key}": result[f"{prefix}{coco_key}"] for coco_key, key in _NAMES.items()}
+            values, classes = result[f"{prefix}map_per_class"].flatten(), result["classes"].flatten()
+            self.per_class[name] = dict(zip(map(int, classes), map(float, values), strict=False))
+        return metrics | self.unreadable.as_metric()
 
     def reset(self) -> None:
-        """Start anew."""
+        """Start again; ``per_class`` is kept."""
         self.precision.reset()
         self.unreadable.reset()
 
-    def figures(self, part: str) -> tuple[dict[str, Tensor], dict[str, dict[int, float]]]:
-        """All figures of a part, by "part/name"; by kind the precision of each class that occurs; and start anew."""
-        _gather(self.precision)
-        found = self.precision.compute()
-        self.unreadable.update(0)
-        unreadable = self.unreadable.compute()
-        self.reset()
-        figures, classes = {}, {}
-        for kind, ours in KINDS.items() if self.masks else [("bbox", "box")]:
-            prefix = f"{kind}_" if self.masks else ""
-            for name, our_name in _NAMES.items():
-                figures[f"{part}/{ours}_{our_name}"] = found[f"{prefix}{name}"]
-            values, numbers = found[f"{prefix}map_per_class"].flatten(), found["classes"].flatten()
-            classes[ours] = dict(zip(map(int, numbers), map(float, values), strict=False))
-        return figures | ({f"{part}/unreadable_images": unreadable} if unreadable else {}), classes
 
-    def _named(self, found: Any, names: Iterable[str]) -> dict[str, Tensor]:
-        return {name: getattr(found, name) for name in (*names, *(["masks"] if self.masks else []))}
+def _fields(source: object, *names: str) -> dict[str, Tensor]:
+    return {name: getattr(source, name) for name in names}
 
 
-def _gather(metric: Any) -> None:
-    """Give a metric what all devices have noted, image by image in the order of the part.
-
-    Device r of R has the r-th, (r + R)-th, ... image.
-    """
+def _gather(metric: MeanAveragePrecision) -> None:
+    """Replace the state by that of all devices, in the order of the split: device r of R has images r, r + R, ... ."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
-    for name, mine in metric.metric_state.items():
-        everyones: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(everyones, _moved(mine, "cpu"))
-        rounds = zip_longest(*everyones, fillvalue=_MISSING)
-        found = [entry for entries in rounds for entry in entries if entry is not _MISSING]
-        setattr(metric, name, _moved(found, metric.device))
+    for name, local in metric.metric_state.items():
+        gathered: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(gathered, tree_map(lambda value: _moved(value, "cpu"), local))
+        rounds = zip_longest(*gathered, fillvalue=_MISSING)
+        entries = [entry for entries in rounds for entry in entries if entry is not _MISSING]
+        setattr(metric, name, tree_map(lambda value: _moved(value, metric.device), entries))
 
 
-def _moved(values: Any, device: Any) -> Any:
-    return tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, values)
+def _moved(value: object, device: object) -> object:
+    return value.to(device) if isinstance(value, Tensor) else value  # type: ignore[call-overload]

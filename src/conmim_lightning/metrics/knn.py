@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours on frozen features (Wu et al. 2018, as DINO uses it)."""
+"""Weighted k-NN classification of frozen features (Wu et al. 2018, as used by DINO)."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from torchmetrics import Metric
 class KNNAccuracy(Metric):
     """Top-1 and top-5 accuracy of k nearest neighbours by cosine, votes weighted by exp(cosine / temperature).
 
-    Exact, in chunks of queries; the same for any order of the updates but for ties. Shapes: B images, D width.
+    Exact, in chunks of queries; independent of the order of updates except for ties. Shapes: B images, D width.
 
     Args:
-        num_neighbors: k, >= 1; all reference samples vote if there are fewer.
-        temperature: > 0; 0.07 in the sources.
+        num_neighbors: k, >= 1; all reference images vote if there are fewer.
+        temperature: > 0; 0.07 in the references.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -34,29 +34,29 @@ class KNNAccuracy(Metric):
             self.add_state(f"{role}_labels", [], dist_reduce_fx="cat")
 
     def update(self, features: Tensor, labels: Tensor, *, reference: bool) -> None:
-        """Add samples.
+        """Add images.
 
         Args:
-            features: (B, D), of any length.
+            features: (B, D), of any norm.
             labels: (B,) int64, 0-based.
-            reference: True for neighbours, False for samples to classify.
+            reference: True for neighbours, False for images to classify.
         """
         role = "reference" if reference else "query"
         getattr(self, f"{role}_features").append(F.normalize(features.float(), dim=1))
         getattr(self, f"{role}_labels").append(labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """Accuracies "top1" and "top5", 0 to 1."""
+        """Return the accuracies "top1" and "top5", 0 to 1."""
         bank, bank_labels = self._all("reference_features"), self._all("reference_labels")
         queries, labels = self._all("query_features"), self._all("query_labels")
         num_classes = int(torch.maximum(bank_labels.max(), labels.max())) + 1
         k = min(self.num_neighbors, len(bank))
         hits = torch.zeros(2, device=queries.device)
-        for part, part_labels in zip(queries.split(1024), labels.split(1024), strict=True):
+        for chunk, chunk_labels in zip(queries.split(1024), labels.split(1024), strict=True):
             votes = knn_votes(
-                part, bank, bank_labels, num_neighbors=[k], temperature=self.temperature, num_classes=num_classes
+                chunk, bank, bank_labels, num_neighbors=[k], temperature=self.temperature, num_classes=num_classes
             )
-            ranked = votes[k].topk(min(5, num_classes)).indices == part_labels[:, None]
+            ranked = votes[k].topk(min(5, num_classes)).indices == chunk_labels[:, None]
             hits += torch.stack([ranked[:, 0].sum(), ranked.any(1).sum()])
         top1, top5 = hits / len(queries)
         return {"top1": top1, "top5": top5}
@@ -76,13 +76,13 @@ def knn_votes(
     num_classes: int,
     chunk: int = 1 << 16,
 ) -> dict[int, Tensor]:
-    """Votes of the nearest neighbours, exact, a chunk of them at a time.
+    """Compute the votes of the nearest neighbours, exactly, one chunk of neighbours at a time.
 
-    Shapes: B queries, N neighbours, D length of features, K classes.
+    Shapes: B queries, N neighbours, D width, K classes.
 
     Args:
-        queries: (B, D) of unit length.
-        bank: (N, D) of unit length, float32 or float16, on any device; chunks are moved to that of the queries.
+        queries: (B, D) of unit norm.
+        bank: (N, D) of unit norm, float32 or float16, on any device; chunks are moved to that of the queries.
         bank_labels: (N,) classes.
         num_neighbors: each k to vote with, from 1 to N.
         temperature: votes are weighted by exp(cosine / temperature).
@@ -90,17 +90,17 @@ def knn_votes(
         chunk: neighbours compared at a time.
 
     Returns:
-        By k, (B, K) sums of weights.
+        (B, K) sums of weights, by k.
     """
-    most = max(num_neighbors)
-    best = torch.full((len(queries), 0), 0.0, device=queries.device)
+    largest = max(num_neighbors)
+    best = torch.zeros(len(queries), 0, device=queries.device)
     labels = torch.zeros(len(queries), 0, dtype=torch.long, device=queries.device)
-    for part, part_labels in zip(bank.split(chunk), bank_labels.split(chunk), strict=True):
-        cosine = queries @ part.to(queries.device, queries.dtype).T  # (B, n)
-        near, place = cosine.topk(min(most, len(part)))
-        best = torch.cat([best, near], 1)
-        labels = torch.cat([labels, part_labels.to(queries.device)[place]], 1)
-        best, order = best.topk(min(most, best.shape[1]))
+    for keys, key_labels in zip(bank.split(chunk), bank_labels.split(chunk), strict=True):
+        cosine = queries @ keys.to(queries.device, queries.dtype).T  # (B, n)
+        nearest, index = cosine.topk(min(largest, len(keys)))
+        best = torch.cat([best, nearest], 1)
+        labels = torch.cat([labels, key_labels.to(queries.device)[index]], 1)
+        best, order = best.topk(min(largest, best.shape[1]))
         labels = labels.gather(1, order)
     weights = (best / temperature).exp()
     return {

@@ -1,1 +1,1 @@
-"""Networks; they know no loss."""
+"""Networks; they do not know any loss."""

@@ -1,132 +1,181 @@
-"""Which way timm's attention takes, and the bias as that way takes it, made once a forward.
+"""Attention with an additive position bias, in three implementations with the same result.
 
-Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's fused attention has no kernel that gives the bias a
-gradient; it falls back on a path in float32 that takes twice the time of the plain operations under bfloat16. On GPUs
-torch's fused kernels take the bias in the dtype of the queries, the one for training if its rows begin at multiples of
-8 entries; else torch copies it in every block. That is what torch's sources say and has not been measured; on the
-device at hand ``benchmark.stages=[attention]`` does it, for FlexAttention too.
+Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's ``scaled_dot_product_attention`` has no kernel that
+gives the bias a gradient and falls back to float32, which takes twice the time of the plain operations under bfloat16. On
+GPUs its fused kernels take the bias in the dtype of the queries; the one for training also wants rows that start at
+multiples of 8 entries, else torch copies the bias in every block. The latter follows from torch's sources and has not
+been measured; ``benchmark.stages=[attention]`` measures it on your device, FlexAttention included.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from timm.models.beit import Attention
-from torch import Tensor
+from timm.models.beit import Attention, Beit
+from torch import Tensor, nn
 
-Way = Literal["auto", "written", "fused", "flex"]
-"""How attention is computed: written out; by ``scaled_dot_product_attention``; by FlexAttention, on a CPU as "auto".
-"auto" writes it out on a CPU and takes the fused one on other devices."""
+Implementation = Literal["auto", "eager", "sdpa", "flex"]
+"""How attention is computed: plain operations; ``scaled_dot_product_attention``; FlexAttention, on a GPU only. "auto"
+is eager on a CPU and sdpa elsewhere."""
 
-_ALIGNED = 8  # entries
-
-
-class FlexAttention(Attention):
-    """timm's attention, its parameters and names, through torch's FlexAttention.
-
-    Shapes: B images, T tokens, D width.
-    """
-
-    def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
-        """(B, T, D) tokens and a (1, heads, T, T) bias -> (B, T, D)."""
-        assert shared_rel_pos_bias is not None
-        biases = (self.q_bias, self.k_bias, self.v_bias)  # all or none
-        added = torch.cat([bias for bias in biases if bias is not None]) if self.q_bias is not None else None
-        heads = F.linear(x, self.qkv.weight, added).unflatten(2, (3, self.num_heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
-        return self.proj(flexible(query, key, value, shared_rel_pos_bias).transpose(1, 2).flatten(2))
+_ALIGNMENT = 8  # entries
 
 
-def flexible(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """FlexAttention of (B, H, T, d) with a (1, H, T, T) bias; compiled on GPUs."""
+def eager(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Attention by plain operations; all (B, H, T, d), the bias (1, H, T, T)."""
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if bias is not None:
+        logits = logits + bias
+    weights = F.dropout(logits.softmax(-1), dropout, training=dropout > 0)
+    return weights.to(value.dtype) @ value
+
+
+def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Attention by torch's ``scaled_dot_product_attention``; shapes as for ``eager``."""
+    mask = None if bias is None else bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """FlexAttention, compiled on GPUs; shapes as for ``eager``, with a bias and without dropout."""
     from torch.nn.attention.flex_attention import flex_attention
 
+    assert bias is not None
+    assert not dropout
     table = bias[0]
 
-    def add(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def add_bias(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return score + table[head, row, column]
 
-    attend = flex_attention if torch.compiler.is_compiling() or query.device.type == "cpu" else _compiled_flex()
-    found = attend(query, key, value, score_mod=add)
-    assert isinstance(found, Tensor)
-    return found
+    compiles = torch.compiler.is_compiling() or query.device.type == "cpu"
+    attend = flex_attention if compiles else _compiled_flex_attention()
+    result = attend(query, key, value, score_mod=add_bias)
+    assert isinstance(result, Tensor)
+    return result
 
 
 @cache
-def _compiled_flex() -> Any:
+def _compiled_flex_attention() -> Callable[..., object]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention)
 
 
-def choose_attention(blocks: Iterable[Any], device: torch.device, way: Way = "auto") -> None:
-    """Let blocks with an additive bias attend in a way."""
-    chosen = _chosen(device, way)
-    kind, fused = FlexAttention if chosen == "flex" else Attention, chosen == "fused"
-    for block in blocks:
-        if type(block.attn) is not kind:
-            block.attn.__class__ = kind
-        if block.attn.fused_attn != fused:
-            block.attn.fused_attn = fused
+IMPLEMENTATIONS = {"eager": eager, "sdpa": sdpa, "flex": flex}
 
 
-def _chosen(device: torch.device, way: Way) -> Way:
-    if way == "auto" or (way == "flex" and device.type == "cpu"):
-        return "written" if device.type == "cpu" else "fused"
-    return way
+def resolve_implementation(implementation: Implementation, device: torch.device) -> Literal["eager", "sdpa", "flex"]:
+    """Resolve "auto" for a device; "flex" falls back to "auto" on a CPU."""
+    if implementation == "auto" or (implementation == "flex" and device.type == "cpu"):
+        return "eager" if device.type == "cpu" else "sdpa"
+    return implementation
 
 
-def check_attention(backbone: Any, way: Way) -> None:
-    """Raise ValueError for a way that does not exist or that a timm backbone cannot take."""
-    if way not in get_args(Way):
-        raise ValueError(f"attention must be one of {', '.join(get_args(Way))}, got {way!r}")
-    if way == "auto":
-        return
-    if getattr(backbone, "rel_pos_bias", None) is None:
-        raise ValueError(f"attention must be 'auto' without a shared table of relative positions, got {way!r}")
-    if way == "flex" and any(block.attn.attn_drop.p or block.attn.proj_drop.p for block in backbone.blocks):
-        raise ValueError("attention='flex' has no dropout; give the backbone attn_drop_rate=0 and proj_drop_rate=0")
+def check_implementation(backbone: nn.Module, implementation: Implementation) -> None:
+    """Raise ValueError for an unknown implementation, or one that a timm backbone cannot use."""
+    if implementation not in get_args(Implementation):
+        raise ValueError(
+            f"attn_implementation must be one of {', '.join(get_args(Implementation))}, got {implementation!r}"
+        )
+    if implementation != "auto" and (not isinstance(backbone, Beit) or backbone.rel_pos_bias is None):
+        raise ValueError(
+            f"attn_implementation must be 'auto' without a shared table of relative positions, got {implementation!r}"
+        )
+    dropouts = [module.p for module in backbone.modules() if isinstance(module, nn.Dropout)]
+    if implementation == "flex" and any(dropouts):
+        raise ValueError("attn_implementation='flex' has no dropout; the backbone needs dropout rates of 0")
 
 
-def ready_bias(bias: Tensor, way: Way = "auto") -> Tensor:
-    """The bias as the chosen way takes it, made once a forward for all blocks.
+def beit_attention(
+    attention: Attention, tokens: Tensor, bias: Tensor | None, implementation: Implementation = "auto"
+) -> Tensor:
+    """Apply timm's BEiT attention with a bias from outside; its parameters and names stay timm's.
+
+    Args:
+        attention: of a block of timm's ``Beit``.
+        tokens: (B, T, D).
+        bias: (1, H, T, T), see ``prepare_bias``; None for none.
+        implementation: see ``Implementation``.
+
+    Returns:
+        (B, T, D).
+    """
+    qkv_bias = None
+    if attention.q_bias is not None and attention.k_bias is not None and attention.v_bias is not None:
+        qkv_bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+    qkv = F.linear(tokens, attention.qkv.weight, qkv_bias)
+    query, key, value = qkv.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, d)
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    attend = IMPLEMENTATIONS[resolve_implementation(implementation, tokens.device)]
+    result = attend(query, key, value, bias, dropout)
+    return attention.proj_drop(attention.proj(result.transpose(1, 2).flatten(2)))
+
+
+def layer_scaled(block: nn.Module, index: Literal[1, 2], values: Tensor) -> Tensor:
+    """Apply a block's first or second layer scale, which timm's families store in two forms."""
+    if hasattr(block, f"ls{index}"):
+        return block.get_submodule(f"ls{index}")(values)
+    gamma = getattr(block, f"gamma_{index}")
+    return values if gamma is None else gamma * values
+
+
+def run_block(block: nn.Module, tokens: Tensor, attend: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+    """Run a pre-norm block of timm's vision Transformers with attention from outside.
+
+    Args:
+        block: of timm's ``Beit``, ``VisionTransformer`` or ``Eva``, without extra modules.
+        tokens: (B, T, D).
+        attend: takes the block's attention module and its normalised input.
+
+    Returns:
+        (B, T, D).
+    """
+    norm1, norm2, drop1, drop2, mlp = (
+        block.get_submodule(name) for name in ("norm1", "norm2", "drop_path1", "drop_path2", "mlp")
+    )
+    tokens = tokens + drop1(layer_scaled(block, 1, attend(block.get_submodule("attn"), norm1(tokens))))
+    return tokens + drop2(layer_scaled(block, 2, mlp(norm2(tokens))))
+
+
+def prepare_bias(bias: Tensor, implementation: Implementation = "auto") -> Tensor:
+    """Convert the bias once per forward pass, for all blocks.
 
     Args:
         bias: (1, heads, T, T) float32.
-        way: how attention is computed.
+        implementation: see ``Implementation``.
 
     Returns:
-        For the fused one in autocast's dtype, each row at a multiple of 8 entries; else the same.
+        For sdpa, the bias in autocast's dtype with rows at multiples of 8 entries; otherwise the bias itself.
     """
-    if _chosen(bias.device, way) != "fused":
+    if resolve_implementation(implementation, bias.device) != "sdpa":
         compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        return _kept(bias) if compiled else bias
+        return _materialize(bias) if compiled else bias
     if torch.is_autocast_enabled(bias.device.type):
         bias = bias.to(torch.get_autocast_dtype(bias.device.type))
-    return aligned(bias)
+    return align_rows(bias)
 
 
-def aligned(bias: Tensor) -> Tensor:
-    """The bias (1, heads, T, T), each row at a multiple of 8 entries."""
+def align_rows(bias: Tensor) -> Tensor:
+    """Return the (1, heads, T, T) bias with rows that start at multiples of 8 entries."""
     tokens = bias.shape[-1]
-    return F.pad(bias, (0, -tokens % _ALIGNED))[..., :tokens]
+    return F.pad(bias, (0, -tokens % _ALIGNMENT))[..., :tokens]
 
 
-@torch.library.custom_op("conmim_lightning::kept", mutates_args=())
-def _kept(tensor: Tensor) -> Tensor:
-    """A copy that the compiler must have in memory; it would gather the bias from its table in each block anew."""
+@torch.library.custom_op("conmim_lightning::materialize", mutates_args=())
+def _materialize(tensor: Tensor) -> Tensor:
+    """Copy a tensor that the compiler must keep in memory; it would gather the bias from its table in every block."""
     return tensor.clone()
 
 
-@_kept.register_fake
+@_materialize.register_fake
 def _(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor)
 
 
-def _pass_on(context: Any, gradient: Tensor) -> Tensor:
+def _identity_gradient(context: object, gradient: Tensor) -> Tensor:
     return gradient
 
 
-_kept.register_autograd(_pass_on)
+_materialize.register_autograd(_identity_gradient)

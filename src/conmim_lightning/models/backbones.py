@@ -1,9 +1,10 @@
-"""timm's vision Transformers, drawn as in the official code, or with weights from wherever they lie."""
+"""timm's vision Transformers, initialised as in the official code or with weights from any source."""
 
-import inspect
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import timm
 from timm.models.beit import Beit
@@ -11,115 +12,192 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from conmim_lightning.models.initial import init_backbone
+from conmim_lightning.models.init import init_backbone
 from conmim_lightning.weights.load import load_weights
 from conmim_lightning.weights.read import Branch, read_weights
 
 _log = logging.getLogger(__name__)
 
-OURS = ("weights", "branch", "allow", "head_scale")
-"""Arguments that the functions of this file take besides those of timm's class."""
+Backbone = Beit | VisionTransformer | Eva
+Positions = Literal["relative", "absolute", "rotary"]
+_FAMILIES = {"relative": Beit, "absolute": VisionTransformer, "rotary": Eva}
 
 
-def _start(
-    backbone: Any,
+@dataclass
+class BackboneInfo:
+    """How a backbone was built, kept on the timm model as ``conmim_info``.
+
+    Attributes:
+        architecture: timm's name; None for a family that is built from its arguments alone.
+        arguments: of timm's ``create_model``, or of the family's class.
+        head_init_scale: factor of a randomly initialised classifier's weights.
+        weights: where they are from; None for random initialisation.
+        mean: of the images that the weights were trained on; None if unknown.
+        std: likewise.
+        classes: names of the classes of the classifier, in order; empty if there is none.
+    """
+
+    architecture: str | None
+    arguments: dict[str, Any]
+    head_init_scale: float = 1.0
+    weights: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    classes: list[str] = field(default_factory=list)
+
+
+def info_of(backbone: nn.Module) -> BackboneInfo | None:
+    """How a backbone was built; None if timm itself built it."""
+    return getattr(backbone, "conmim_info", None)
+
+
+def vit(
     *,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    img_size: int = 224,
+    patch_size: int = 16,
+    in_chans: int = 3,
+    init_values: float | None = 0.1,
+    positions: Positions = "relative",
+    shared_rel_pos_bias: bool = True,
+    drop_path_rate: float = 0.0,
+    num_classes: int = 0,
+    global_pool: str = "token",
     weights: str | None = None,
     branch: Branch = "teacher",
-    allow: Sequence[str] = (),
-    head_scale: float = 1.0,
-) -> Any:
-    """Draw or load the weights of a timm model; what follows is added to the arguments of timm's class.
+    allow_mismatch: Sequence[str] = (),
+    head_init_scale: float = 1.0,
+    timm_args: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """Build a vision Transformer: timm's ``Beit``, as in the method, ``VisionTransformer`` or ``Eva``.
 
     Args:
-        backbone: the model.
-        weights: where to start from, see ``weights.read.ACCEPTED``; null draws them.
+        embed_dim: width.
+        depth: number of blocks.
+        num_heads: attention heads per block.
+        img_size: pixels per side of the square images.
+        patch_size: pixels per side of a patch.
+        in_chans: channels of the images.
+        init_values: initial layer scale; null for no layer scale.
+        positions: "relative" (``Beit``, the method), "absolute" (``VisionTransformer``) or "rotary" (``Eva``).
+        shared_rel_pos_bias: with relative positions, one table for all blocks, as in pre-training; false for one in
+            each block, as in fine-tuning.
+        drop_path_rate: of the last block, in [0, 1).
+        num_classes: of the classifier; 0 for none.
+        global_pool: "avg", "token" or "", see timm; "token" keeps the final norm.
+        weights: where to start from, see ``weights.read.ACCEPTED``; null for random initialisation.
         branch: "teacher" or "student" of a pre-training run.
-        allow: beginnings of names that weights may lack, have besides, or have in another shape.
-        head_scale: a classifier that is drawn is multiplied with this (official: .001 for fine-tuning).
+        allow_mismatch: prefixes of names that the weights may lack, have in addition, or have in another shape.
+        head_init_scale: factor of a randomly initialised classifier's weights (official: .001 for fine-tuning).
+        timm_args: further arguments of timm's class.
+
+    Raises:
+        ValueError: ``positions`` is unknown, or timm's class or the weights do not fit.
     """
-    init_backbone(backbone, head_scale=head_scale)
-    backbone.head_scale = head_scale
-    backbone.started_from = weights
-    if weights is not None:
-        found = read_weights(weights, branch)
-        left = load_weights(backbone, found, allow=allow)
-        _log.info("weights of %s%s", found.origin, f"; but for:\n{left.told()}" if left else "")
-        backbone.trained_on = (found.mean, found.std)
-        backbone.trained_classes = list(found.classes)
-    return backbone
+    if positions not in _FAMILIES:
+        raise ValueError(f"backbone.positions must be one of {', '.join(_FAMILIES)}, got {positions!r}")
+    arguments: dict[str, Any] = {
+        "img_size": img_size,
+        "patch_size": patch_size,
+        "in_chans": in_chans,
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "init_values": init_values,
+        "drop_path_rate": drop_path_rate,
+        "num_classes": num_classes,
+        "global_pool": global_pool,
+    }
+    if positions == "relative":
+        arguments |= {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": shared_rel_pos_bias}
+        arguments |= {"use_rel_pos_bias": not shared_rel_pos_bias}
+    elif positions == "rotary":
+        arguments |= {"use_abs_pos_emb": False, "use_rot_pos_emb": True}
+    arguments |= timm_args or {}
+    try:
+        model = _FAMILIES[positions](**arguments)
+    except TypeError as error:
+        raise ValueError(f"backbone.timm_args do not fit timm's {_FAMILIES[positions].__name__}: {error}") from error
+    info = BackboneInfo(None, arguments, head_init_scale=head_init_scale)
+    return _start(model, info, weights=weights, branch=branch, allow_mismatch=allow_mismatch)
 
 
-def _factory(family: Callable[..., nn.Module], name: str) -> Callable[..., Any]:
-    """A function that takes the arguments of timm's class and ours."""
+vit_small = partial(vit, embed_dim=384, depth=12, num_heads=6)
+"""official: ViT-S/16."""
 
-    def make(**arguments: Any) -> Any:
-        ours = {key: arguments.pop(key) for key in OURS if key in arguments}
-        return _start(family(**arguments), **ours)
+vit_base = partial(vit, embed_dim=768, depth=12, num_heads=12)
+"""official: ViT-B/16."""
 
-    theirs = [p for p in inspect.signature(family).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    added = [p for key, p in inspect.signature(_start).parameters.items() if key in OURS]
-    keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in (*theirs, *added)]
-    make.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"timm's {family.__name__}; see ``_start`` for the arguments beside its own."
-    return make
+vit_large = partial(vit, embed_dim=1024, depth=24, num_heads=16, init_values=1e-5)
+"""official: ViT-L/16."""
 
 
-beit = _factory(Beit, "beit")
-vision_transformer = _factory(VisionTransformer, "vision_transformer")
-eva = _factory(Eva, "eva")
-
-
-def named(
+def timm_vit(
     *,
     name: str | None = None,
     weights: str | None = None,
     branch: Branch = "teacher",
-    allow: Sequence[str] = (),
-    head_scale: float = 1.0,
+    allow_mismatch: Sequence[str] = (),
+    head_init_scale: float = 1.0,
     num_classes: int = 0,
-    global_pool: str = "avg",
+    global_pool: str = "token",
     img_size: int = 224,
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
-) -> Any:
-    """Any vision Transformer of timm's, by its name.
+    shared_rel_pos_bias: bool = False,
+) -> Backbone:
+    """Build any of timm's vision Transformers by name.
+
+    A classifier of the weights may have other classes: it is then re-initialised.
 
     Args:
-        name: as in ``timm.list_models()``, what follows the first point does not count; or "local-dir:" and an
-            exported folder; null takes that of the weights.
-        weights: see ``_start``.
-        branch: see ``_start``.
-        allow: see ``_start``.
-        head_scale: see ``_start``.
-        num_classes: of the classifier; 0 for none.
-        global_pool: "avg", "token" or "" as timm has them.
-        img_size: pixels a side.
-        in_chans: channels of the images.
-        drop_path_rate: of the last block, in [0, 1).
+        name: as in ``timm.list_models()``, a tag after the first dot is ignored; or "local-dir:" and an exported
+            folder; null takes that of the weights.
+        weights: see ``vit``.
+        branch: see ``vit``.
+        allow_mismatch: see ``vit``.
+        head_init_scale: see ``vit``.
+        num_classes: see ``vit``.
+        global_pool: see ``vit``.
+        img_size: see ``vit``.
+        in_chans: see ``vit``.
+        drop_path_rate: see ``vit``.
+        shared_rel_pos_bias: must be false: relative positions are as timm has them.
 
     Raises:
         ValueError: timm does not know the name, or it is no vision Transformer with ``blocks``.
     """
     name = weights if name is None else name
     if name is None:
-        raise ValueError("give backbone.name= or backbone.weights=, such as vit_base_patch16_224.mae")
-    known = name if name.startswith("local-dir:") else name.split(".")[0]
+        raise ValueError("backbone.name or backbone.weights is needed, such as vit_base_patch16_224.mae")
+    if shared_rel_pos_bias:
+        raise ValueError("backbone.shared_rel_pos_bias must be false for models that timm builds by name")
+    architecture = name if name.startswith("local-dir:") else name.split(".")[0]
+    arguments = {"num_classes": num_classes, "global_pool": global_pool, "img_size": img_size, "in_chans": in_chans}
     try:
-        model: Any = timm.create_model(
-            known,
-            pretrained=False,
-            num_classes=num_classes,
-            global_pool=global_pool,
-            img_size=img_size,
-            in_chans=in_chans,
-            drop_path_rate=drop_path_rate,
-        )
+        model = timm.create_model(architecture, pretrained=False, drop_path_rate=drop_path_rate, **arguments)
     except (RuntimeError, TypeError) as error:  # unknown to timm, or of a family that takes other arguments
-        raise ValueError(f"timm makes no vision Transformer of backbone.name={name!r}: {error}") from error
-    if not isinstance(model, Beit | Eva | VisionTransformer):
+        raise ValueError(f"timm builds no vision Transformer with backbone.name={name!r}: {error}") from error
+    if not isinstance(model, Backbone):
         raise ValueError(
-            f"backbone.name={name!r} is a {type(model).__name__}; needed is a Beit, Eva or VisionTransformer"
+            f"backbone.name={name!r} is a {type(model).__name__}; a Beit, Eva or VisionTransformer is needed"
         )
-    return _start(model, weights=weights, branch=branch, allow=allow, head_scale=head_scale)
+    allowed = [*allow_mismatch, *(("head", "fc_norm", "norm") if num_classes else ())]
+    info = BackboneInfo(architecture, arguments, head_init_scale=head_init_scale)
+    return _start(model, info, weights=weights, branch=branch, allow_mismatch=allowed)
+
+
+def _start(
+    model: Backbone, info: BackboneInfo, *, weights: str | None, branch: Branch, allow_mismatch: Sequence[str]
+) -> Backbone:
+    """Initialise the weights of a timm model, or load them."""
+    init_backbone(model, head_init_scale=info.head_init_scale)
+    if weights is not None:
+        loaded = read_weights(weights, branch)
+        difference = load_weights(model, loaded, allow_mismatch=allow_mismatch)
+        _log.info("weights of %s%s", loaded.origin, f"; except:\n{difference.describe()}" if difference else "")
+        info.weights, info.mean, info.std, info.classes = weights, loaded.mean, loaded.std, list(loaded.classes)
+    model.conmim_info = info  # type: ignore[assignment]
+    return model

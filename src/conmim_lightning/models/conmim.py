@@ -1,97 +1,108 @@
 """Student and teacher of ConMIM (arXiv 2205.09616)."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from conmim_lightning.models.attention import Way
-from conmim_lightning.models.encoder import Backbone, Encoder
+from conmim_lightning.models.attention import Implementation
+from conmim_lightning.models.backbones import Backbone
+from conmim_lightning.models.encoder import Encoder
 from conmim_lightning.models.projector import Projector
 from conmim_lightning.models.teacher import Teacher
 
-Projected = Literal["all", "needed"]
+Project = Literal["all", "masked"]
 
 
 class Branch(nn.Module):
     """Encoder and projector.
 
     Args:
-        encoder: E.
-        projector: takes tokens of the encoder's width.
-        projected: "all" tokens, then the prefix tokens are dropped; or those "needed", see ``ConMIM``.
+        encoder: of images.
+        projector: of tokens of the encoder's width.
+        project: "all" tokens, the prefix tokens are then dropped; or "masked", see ``ConMIM``.
     """
 
-    def __init__(self, encoder: Encoder, projector: Projector, *, projected: Projected = "all") -> None:
+    def __init__(self, encoder: Encoder, projector: nn.Module, *, project: Project = "all") -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.projected = projected
+        self.project = project
 
     def forward(self, view: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
-        """Projected patch tokens.
+        """Encode and project the patches of a view.
 
         Args:
             view: (B, C, H, W).
             mask: (B, h, w) bool, True = hidden; None hides nothing.
-            rows: (B, R) numbers of the patches that are asked for; None asks for all.
+            rows: (B, R) indices of the patches that are needed; None for all.
 
         Returns:
-            (B, N, P); zeros at patches that are neither asked for nor projected.
+            (B, N, P); zeros at patches that are not projected.
         """
         tokens, prefix = self.encoder(view, mask), self.encoder.num_prefix_tokens
-        if self.projected == "all":
+        if self.project == "all":
             # official: the class token passes through the projector and enters its BatchNorm statistics.
             return self.projector(tokens)[:, prefix:]
         patches = tokens[:, prefix:]
         if rows is None:
             return self.projector(patches)
-        found = self.projector(patches.gather(1, rows[..., None].expand(-1, -1, patches.shape[-1])))
-        empty = found.new_zeros(len(found), patches.shape[1], found.shape[-1])
-        return empty.scatter(1, rows[..., None].expand_as(found), found)
+        projected = self.projector(patches.gather(1, rows[..., None].expand(-1, -1, patches.shape[-1])))
+        zeros = projected.new_zeros(len(projected), patches.shape[1], projected.shape[-1])
+        return zeros.scatter(1, rows[..., None].expand_as(projected), projected)
 
 
 class ConMIM(nn.Module):
-    """The student sees a masked view, the teacher the whole one; what they return is contrasted by a loss.
+    """The student sees a masked view, the teacher the whole view; a loss contrasts their projected patches.
 
     Shapes: B images, C channels, H x W pixels, h x w = N patches, P projected width.
 
     Args:
         backbone: timm backbone, see ``Encoder``.
-        projector: factory that makes the projector from ``in_dim``, the encoder's width.
-        locality: of the encoder's table of relative positions at the start, see ``Encoder``; 0 is the method.
-        projected: "all" tokens, the method. "needed" departs from it to save operations: the student projects its
-            hidden patches (and visible ones where an image hides fewer than another), the teacher all patches, nobody
-            the class token; the statistics of the projector's BatchNorms are then those of the projected tokens.
-        checkpointing: compute each block of the student again in the backward pass instead of keeping what is in it:
-            less memory, a quarter more operations in the encoder, the same figures.
-        attention: how a backbone with a shared table of relative positions computes it, see ``models.attention.Way``.
+        projector: factory that takes ``in_dim``, the encoder's width.
+        teacher: factory of the target that takes the student's branch; the method: ``Teacher``.
+        locality: see ``Encoder``; 0 is the method.
+        project: "all" tokens, the method. "masked" departs from it to save operations: the student projects only its
+            hidden patches (and visible ones if an image hides fewer than another), the teacher all patches, and neither
+            the class token; the projector's BatchNorm then has the statistics of those tokens.
+        checkpointing: recompute each block of the student in the backward pass: less memory, a quarter more operations
+            in the encoder, the same result.
+        attn_implementation: see ``models.attention.Implementation``.
 
     Raises:
-        ValueError: ``projected`` is neither.
+        ValueError: ``project`` is unknown, or the backbone does not fit.
     """
 
     def __init__(
         self,
-        *,
         backbone: Backbone,
-        projector: Callable[..., Projector],
+        *,
+        projector: Callable[..., nn.Module] = Projector,
+        teacher: Callable[[nn.Module], nn.Module] = Teacher,
         locality: float = 0.0,
-        projected: Projected = "all",
+        project: Project = "all",
         checkpointing: bool = False,
-        attention: Way = "auto",
+        attn_implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        if projected not in ("all", "needed"):
-            raise ValueError(f"projected must be 'all' or 'needed', got {projected!r}")
-        encoder = Encoder(backbone, locality=locality, checkpointing=checkpointing, attention=attention)
-        self.student = Branch(encoder, projector(in_dim=encoder.embed_dim), projected=projected)
-        self.teacher = Teacher(self.student)
+        if project not in ("all", "masked"):
+            raise ValueError(f"project must be 'all' or 'masked', got {project!r}")
+        encoder = Encoder(
+            backbone, locality=locality, checkpointing=checkpointing, attn_implementation=attn_implementation
+        )
+        self.student = Branch(encoder, projector(in_dim=encoder.embed_dim), project=project)
+        self.teacher = cast(Teacher, teacher(self.student))
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the target is a network with an encoder of its own."""
+        return hasattr(self.teacher, "branch")
 
     @property
     def teacher_encoder(self) -> Encoder:
-        """The network that downstream tasks take (official: the teacher)."""
-        return self.teacher.branch.get_submodule("encoder")  # type: ignore[return-value]
+        """The encoder that downstream tasks use (official: the teacher's); the student's if the target has none."""
+        branch = self.teacher.branch if self.has_teacher else self.student
+        return cast(Encoder, branch.get_submodule("encoder"))
 
     def teach(self, view: Tensor) -> Tensor:
         """(B, C, H, W) whole view -> (B, N, P) keys, without gradient."""

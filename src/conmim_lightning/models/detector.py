@@ -1,12 +1,13 @@
-"""torchvision's Mask R-CNN on a plain vision Transformer."""
+"""torchvision's Mask R-CNN with a plain vision Transformer."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
@@ -17,24 +18,26 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from conmim_lightning.batches import Objects
+from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.dense_vit import DenseVit
+from conmim_lightning.models.segmenter import check_maps
 
 Norm = Literal["layer", "batch"]
 NORMS: dict[str, Callable[..., nn.Module]] = {"layer": partial(LayerNorm2d, eps=1e-6), "batch": nn.BatchNorm2d}
 """Norms of the heads: as in ViTDet, or as in MIMDet's benchmark (there over all devices: trainer.sync_batchnorm)."""
 
-_RATIOS = (0.5, 1.0, 2.0)
-_PASTED = 8
+_ASPECT_RATIOS = (0.5, 1.0, 2.0)
+_PASTED = 8  # masks at once, as they are pasted in float32
 
 
-class Found(NamedTuple):
-    """The n objects that a detector found in an image.
+class Detections(NamedTuple):
+    """The n objects that were detected in an image.
 
     Attributes:
-        boxes: (n, 4) float32: left, top, right, bottom in pixels of the image's file.
+        boxes: (n, 4) float32: left, top, right, bottom in pixels of the image file.
         scores: (n,) float32, descending.
         labels: (n,) int64, 0-based classes.
-        masks: (n, H, W) bool; (0, H, W) of a detector of boxes alone.
+        masks: (n, H, W) bool; (0, H, W) if only boxes are detected.
     """
 
     boxes: Tensor
@@ -44,10 +47,10 @@ class Found(NamedTuple):
 
 
 class Detector(nn.Module):
-    """Maps of a vision Transformer, a pyramid, a region proposal network, heads for boxes and masks.
+    """Feature maps of a vision Transformer, a pyramid, a region proposal network, and heads for boxes and masks.
 
-    Regions, losses and suppression are torchvision's, in float32 whatever the precision: bfloat16 would move boxes by
-    pixels. A padded square counts as the image, as in MIMDet's benchmark; boxes found are cut at the image's own edge.
+    Proposals, losses and suppression are torchvision's, in float32 for every precision: bfloat16 would move boxes by
+    pixels. As in MIMDet's benchmark, a padded square counts as the image; detected boxes are clipped to the image.
 
     Shapes: B images, C channels, S x S pixels.
 
@@ -55,19 +58,19 @@ class Detector(nn.Module):
         backbone: timm vision Transformer, see ``DenseVit``.
         num_classes: K, >= 1, without background.
         size: S.
-        read: blocks to read, as many as the pyramid wants.
-        pyramid: factory that takes the width: ``SimplePyramid`` or ``BenchmarkPyramid``.
-        global_blocks: see ``DenseVit``.
+        out_indices: blocks whose maps the pyramid uses, as many as it needs.
+        pyramid: factory that takes the width: ``SimpleFeaturePyramid`` or ``MIMDetFPN``.
+        global_attn_blocks: see ``DenseVit``.
         checkpointing: see ``DenseVit``.
-        masks: also find masks.
+        masks: also detect masks.
         norm: of the heads, "layer" or "batch".
-        anchors: sides in pixels, one a level of the pyramid, the finest first.
-        proposals: regions kept after suppression; twice as many of each level enter it in training.
-        regions: drawn from them in each image to train the heads for boxes and masks.
+        anchor_sizes: sides in pixels, one per level of the pyramid, the finest first.
+        rpn_top_n: proposals kept after suppression; in training, twice as many per level enter it.
+        box_batch_size_per_image: proposals sampled per image to train the heads.
         head_channels: of the heads' convolutions.
-        head_width: of the layer behind those for boxes.
-        score_threshold: least score of what is found.
-        most: objects found in an image at most.
+        box_head_dim: width of the linear layer of the box head.
+        score_threshold: smallest score of a detection.
+        detections_per_img: largest number of detections per image.
 
     Raises:
         ValueError: a number does not fit.
@@ -76,78 +79,89 @@ class Detector(nn.Module):
     def __init__(
         self,
         *,
-        backbone: Any,
+        backbone: Backbone,
         num_classes: int,
         size: int,
-        read: Sequence[int],
-        pyramid: Callable[[int], Any],
-        global_blocks: Sequence[int] | None = None,
+        out_indices: Sequence[int],
+        pyramid: Callable[[int], nn.Module],
+        global_attn_blocks: Sequence[int] | None = None,
         checkpointing: bool = False,
         masks: bool = True,
         norm: Norm = "layer",
-        anchors: Sequence[int] = (32, 64, 128, 256, 512),
-        proposals: int = 1000,
-        regions: int = 512,
+        anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
+        rpn_top_n: int = 1000,
+        box_batch_size_per_image: int = 512,
         head_channels: int = 256,
-        head_width: int = 1024,
+        box_head_dim: int = 1024,
         score_threshold: float = 0.05,
-        most: int = 100,
+        detections_per_img: int = 100,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
-        if len(anchors) != 5 or min(anchors) < 1:
-            raise ValueError(f"anchors must be five sides in pixels, one a level, got {list(anchors)}")
-        counts = {"num_classes": num_classes, "proposals": proposals, "regions": regions, "most": most}
-        counts |= {"head_channels": head_channels, "head_width": head_width}
+        if len(anchor_sizes) != 5 or min(anchor_sizes) < 1:
+            raise ValueError(f"anchor_sizes must be five sides in pixels, one per level, got {list(anchor_sizes)}")
+        counts = {"num_classes": num_classes, "rpn_top_n": rpn_top_n, "head_channels": head_channels}
+        counts |= {"box_batch_size_per_image": box_batch_size_per_image, "box_head_dim": box_head_dim}
+        counts |= {"detections_per_img": detections_per_img}
         if min(counts.values()) < 1 or not 0 <= score_threshold < 1:
             raise ValueError(
                 f"these must be at least 1, and score_threshold in [0, 1): {counts}, score_threshold {score_threshold}"
             )
-        maps = DenseVit(backbone, size=size, read=read, global_blocks=global_blocks, checkpointing=checkpointing)
+        maps = DenseVit(
+            backbone,
+            size=size,
+            out_indices=out_indices,
+            global_attn_blocks=global_attn_blocks,
+            checkpointing=checkpointing,
+        )
         levels = pyramid(backbone.embed_dim)
-        if len(read) != levels.wanted:
-            raise ValueError(f"{type(levels).__name__} takes {levels.wanted} maps, read={list(read)} names others")
+        check_maps(levels, out_indices)
         self.num_classes = num_classes
         self.size = size
         self.masks = masks
         self.net = _network(
-            _Levels(maps, levels),
+            _PyramidBackbone(maps, levels),
             num_classes + 1,
             masks=masks,
             norm=norm,
-            anchors=anchors,
-            widths=(head_channels, head_width),
-            box_batch_size_per_image=regions,
-            rpn_pre_nms_top_n_train=2 * proposals,
-            rpn_pre_nms_top_n_test=proposals,
-            rpn_post_nms_top_n_train=proposals,
-            rpn_post_nms_top_n_test=proposals,
+            anchor_sizes=anchor_sizes,
+            widths=(head_channels, box_head_dim),
+            box_batch_size_per_image=box_batch_size_per_image,
+            rpn_pre_nms_top_n_train=2 * rpn_top_n,
+            rpn_pre_nms_top_n_test=rpn_top_n,
+            rpn_post_nms_top_n_train=rpn_top_n,
+            rpn_post_nms_top_n_test=rpn_top_n,
             box_score_thresh=score_threshold,
-            box_detections_per_img=most,
+            box_detections_per_img=detections_per_img,
         )
 
     @property
-    def backbone(self) -> Any:
-        """The timm model, without what is not needed."""
-        return self.net.backbone.maps.backbone
+    def maps(self) -> DenseVit:
+        """The backbone with its feature maps."""
+        return cast(DenseVit, self.net.backbone.get_submodule("maps"))
+
+    @property
+    def backbone(self) -> Backbone:
+        """The timm model, without the modules that are not needed."""
+        return self.maps.backbone
 
     def losses(self, images: Tensor, objects: Sequence[Objects]) -> dict[str, Tensor]:
-        """Losses of a batch, by torchvision's names.
+        """Compute the losses of a batch, by torchvision's names.
 
         Args:
             images: (B, C, S, S) normalised.
-            objects: of each, in the square's pixels.
+            objects: of each image, in coordinates of the square.
         """
         targets = [{"boxes": o.boxes, "labels": o.labels + 1, "masks": o.masks.to(torch.uint8)} for o in objects]
         squares = self._squares(images)
         levels = self.net.backbone(images)
-        regions, first = self.net.rpn(squares, levels, targets)
-        _, second = self.net.roi_heads(levels, regions, squares.image_sizes, targets)
-        return first | second
+        proposals, rpn_losses = self.net.rpn(squares, levels, targets)
+        _, head_losses = self.net.roi_heads(levels, proposals, squares.image_sizes, targets)
+        return rpn_losses | head_losses
 
-    def forward(self, images: Tensor, size: Tensor, original: Tensor) -> list[Found]:
-        """What is in images.
+    def forward(self, images: Tensor, size: Tensor, original: Tensor) -> list[Detections]:
+        """Detect objects.
 
         Args:
             images: (B, C, S, S) normalised.
@@ -156,83 +170,81 @@ class Detector(nn.Module):
         """
         squares = self._squares(images)
         levels = self.net.backbone(images)
-        regions, _ = self.net.rpn(squares, levels)
-        found, _ = self.net.roi_heads(levels, regions, squares.image_sizes)
-        return [_in_file(*parts) for parts in zip(found, size.tolist(), original.tolist(), strict=True)]
+        proposals, _ = self.net.rpn(squares, levels)
+        results, _ = self.net.roi_heads(levels, proposals, squares.image_sizes)
+        return [_to_file(*one) for one in zip(results, size.tolist(), original.tolist(), strict=True)]
 
     def _squares(self, images: Tensor) -> ImageList:
         return ImageList(images, [(self.size, self.size)] * len(images))
 
 
-class _Levels(nn.Module):
-    """The pyramid of an image, as torchvision wants it."""
+class _PyramidBackbone(nn.Module):
+    """The pyramid of an image, in torchvision's interface."""
 
-    def __init__(self, maps: DenseVit, pyramid: Any) -> None:
+    def __init__(self, maps: DenseVit, pyramid: nn.Module) -> None:
         super().__init__()
         self.maps = maps
         self.pyramid = pyramid
-        self.out_channels = pyramid.out_channels
+        self.out_channels = cast(int, pyramid.out_channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return self.pyramid(self.maps(images))
 
 
-class _Anchors(AnchorGenerator):
-    """torchvision makes them in the dtype of the maps; bfloat16 would move them by pixels."""
+class _Float32Anchors(AnchorGenerator):
+    """torchvision's anchors have the dtype of the maps; bfloat16 would move them by pixels."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        return super().forward(image_list, [found.float() for found in feature_maps])
+        return super().forward(image_list, [features.float() for features in feature_maps])
 
 
 class _Float32(nn.Module):
-    """Gives what a head gives in float32."""
+    """Convert the output of a head to float32."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
 
-    def forward(self, *given: Any) -> Any:
-        return _floats(self.head(*given))
-
-
-def _floats(found: Any) -> Any:
-    return found.float() if isinstance(found, Tensor) else type(found)(map(_floats, found))
+    def forward(self, *inputs: object) -> object:
+        return tree_map(lambda output: output.float() if isinstance(output, Tensor) else output, self.head(*inputs))
 
 
 def _network(
-    levels: _Levels,
+    backbone: _PyramidBackbone,
     num_outputs: int,
     *,
     masks: bool,
     norm: str,
-    anchors: Sequence[int],
+    anchor_sizes: Sequence[int],
     widths: tuple[int, int],
-    **settings: Any,
-) -> Any:
-    """The recipe's heads: two convolutions for regions, four and a layer for boxes, four for masks."""
-    channels, make_norm = levels.out_channels, NORMS[norm]
-    settings |= {
-        "rpn_anchor_generator": _Anchors(tuple((side,) for side in anchors), (_RATIOS,) * len(anchors)),
-        "rpn_head": _Float32(RPNHead(channels, len(_RATIOS), conv_depth=2)),
+    **settings: float,
+) -> FasterRCNN:
+    """Build the recipe's heads: two convolutions for proposals, four and a linear layer for boxes, four for masks."""
+    channels, make_norm = backbone.out_channels, NORMS[norm]
+    box = {
+        "rpn_anchor_generator": _Float32Anchors(
+            tuple((side,) for side in anchor_sizes), (_ASPECT_RATIOS,) * len(anchor_sizes)
+        ),
+        "rpn_head": _Float32(RPNHead(channels, len(_ASPECT_RATIOS), conv_depth=2)),
         "box_head": FastRCNNConvFCHead((channels, 7, 7), [widths[0]] * 4, [widths[1]], norm_layer=make_norm),
         "box_predictor": _Float32(FastRCNNPredictor(widths[1], num_outputs)),
     }
     if not masks:
-        return FasterRCNN(levels, **settings)
+        return FasterRCNN(backbone, **settings, **box)
     heads = MaskRCNNHeads(channels, [widths[0]] * 4, 1, norm_layer=make_norm)
-    last = _Float32(MaskRCNNPredictor(widths[0], widths[0], num_outputs))
-    return MaskRCNN(levels, mask_head=heads, mask_predictor=last, **settings)
+    predictor = _Float32(MaskRCNNPredictor(widths[0], widths[0], num_outputs))
+    return MaskRCNN(backbone, mask_head=heads, mask_predictor=predictor, **settings, **box)
 
 
-def _in_file(found: dict[str, Tensor], size: list[int], original: list[int]) -> Found:
-    """From the square's pixels to the file's."""
-    boxes = clip_boxes_to_image(found["boxes"], (size[0], size[1]))
+def _to_file(result: dict[str, Tensor], size: list[int], original: list[int]) -> Detections:
+    """Convert from coordinates of the square to those of the file."""
+    boxes = clip_boxes_to_image(result["boxes"], (size[0], size[1]))
     kept = remove_small_boxes(boxes, 1e-2)
     factors = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
-    pasted_at = found["boxes"][kept] * factors
+    unclipped = result["boxes"][kept] * factors
     masks = torch.zeros(0, *original, dtype=torch.bool, device=boxes.device)
-    if "masks" in found and len(kept):  # few at once, as they are pasted in float32
-        parts = zip(found["masks"][kept].split(_PASTED), pasted_at.split(_PASTED), strict=True)
-        pasted = [paste_masks_in_image(*part, (original[0], original[1]))[:, 0] > 0.5 for part in parts]
+    if "masks" in result and len(kept):
+        chunks = zip(result["masks"][kept].split(_PASTED), unclipped.split(_PASTED), strict=True)
+        pasted = [paste_masks_in_image(*chunk, (original[0], original[1]))[:, 0] > 0.5 for chunk in chunks]
         masks = torch.cat(pasted)
-    return Found(boxes[kept] * factors, found["scores"][kept], found["labels"][kept] - 1, masks)
+    return Detections(boxes[kept] * factors, result["scores"][kept], result["labels"][kept] - 1, masks)

@@ -1,4 +1,4 @@
-"""From pixels to what a network takes."""
+"""Normalisation of images on the training device."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(B, C, H, W) uint8 to float32 of zero mean and unit spread, channel by channel.
+    """Normalise (B, C, H, W) uint8 to float32 with zero mean and unit standard deviation per channel.
 
     Args:
-        mean: per channel, in units of the full range.
+        mean: per channel, on a scale of 0 to 1.
         std: likewise, > 0.
 
     Raises:
-        ValueError: the lengths differ or a spread is not positive.
+        ValueError: the lengths differ or a standard deviation is not positive.
     """
 
     mean: Tensor
@@ -23,7 +23,7 @@ class Normalize(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f"mean and std need an entry a channel, std above 0; got {list(mean)} and {list(std)}")
+            raise ValueError(f"mean and std need one entry per channel, std above 0; got {list(mean)} and {list(std)}")
         self.register_buffer("mean", 255 * torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 

@@ -1,14 +1,14 @@
-"""The projector that both branches put on every token (ConMIM, arXiv 2205.09616)."""
+"""The projector that both branches apply to every token (ConMIM, arXiv 2205.09616)."""
 
 from torch import Tensor, nn
 
-from conmim_lightning.models.initial import init_weights
+from conmim_lightning.models.init import init_weights
 
 
 class Projector(nn.Module):
     """Linear, BatchNorm, ReLU, twice; then Linear and BatchNorm without affine parameters; no linear biases.
 
-    official: widths 4096, 4096, 256, for every model size; BatchNorm takes its statistics over all tokens of one
+    official: widths 4096, 4096, 256 for every model size; BatchNorm computes its statistics over all tokens of one
     device, prefix tokens included, and is not synchronised.
 
     Shapes: B images, T tokens, D encoder width, C = out_dim.
@@ -17,6 +17,9 @@ class Projector(nn.Module):
         in_dim: D.
         hidden_dim: width of both hidden layers.
         out_dim: C.
+
+    Raises:
+        ValueError: a width is below 1.
     """
 
     def __init__(self, *, in_dim: int, hidden_dim: int = 4096, out_dim: int = 256) -> None:

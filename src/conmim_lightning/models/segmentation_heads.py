@@ -1,24 +1,24 @@
-"""What turns maps of a vision Transformer into scores for every pixel."""
+"""Heads that turn feature maps of a vision Transformer into scores per pixel."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conmim_lightning.models.pyramids import NUM_LEVELS, BlockPyramid, group_norm
+from conmim_lightning.models.feature_pyramids import NUM_LEVELS, Feature2Pyramid, group_norm
 
 Norm = Literal["batch", "group"]
 NORMS = {"batch": nn.BatchNorm2d, "group": group_norm}
-"""Norms of convolutions; official: batch norm over all devices. Groups do without other images."""
+"""Norms of convolutions; official: batch norm over all devices. Group norm does not depend on other images."""
 
 
 class UperHead(nn.Module):
     """UPerNet (arXiv 1807.10221) on four maps of one size.
 
-    official for BEiT on ADE20K: as wide as the Transformer, pooled to 1, 2, 3 and 6 cells, no dropout but of whole
-    channels before the last layer.
+    official for BEiT on ADE20K: the width of the Transformer, pooling to 1, 2, 3 and 6 cells, dropout of whole channels
+    before the last layer only.
 
     Shapes: B images, D width, h x w patches, K classes.
 
@@ -26,15 +26,15 @@ class UperHead(nn.Module):
         width: D, of the maps.
         num_classes: K.
         channels: of the head; null for D.
-        pooled: cells a side that the coarsest map is pooled to.
+        pool_scales: cells per side to which the coarsest map is pooled.
         dropout: of whole channels, before the last layer.
-        norm: "batch" or "group" (of 32), which single images can be trained with.
+        norm: "batch" or "group" (of 32), which allows batches of a single image.
 
     Raises:
         ValueError: the norm is unknown.
     """
 
-    wanted = NUM_LEVELS
+    num_maps = NUM_LEVELS
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class UperHead(nn.Module):
         num_classes: int,
         *,
         channels: int | None = None,
-        pooled: Sequence[int] = (1, 2, 3, 6),
+        pool_scales: Sequence[int] = (1, 2, 3, 6),
         dropout: float = 0.1,
         norm: Norm = "batch",
     ) -> None:
@@ -51,28 +51,28 @@ class UperHead(nn.Module):
             raise ValueError(f"norm must be one of {list(NORMS)}, got {norm!r}")
         self.norm: Norm = norm
         channels = width if channels is None else channels
-        self.pyramid = BlockPyramid(width, norm=NORMS[norm])
+        self.pyramid = Feature2Pyramid(width, norm=NORMS[norm])
         self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(cells), _layer(width, channels, 1, norm)) for cells in pooled
+            nn.Sequential(nn.AdaptiveAvgPool2d(cells), _conv_norm(width, channels, 1, norm)) for cells in pool_scales
         )
-        self.bottleneck = _layer(width + len(pooled) * channels, channels, 3, norm)
-        self.laterals = nn.ModuleList(_layer(width, channels, 1, norm) for _ in range(NUM_LEVELS - 1))
-        self.smooth = nn.ModuleList(_layer(channels, channels, 3, norm) for _ in range(NUM_LEVELS - 1))
-        self.fuse = _layer(NUM_LEVELS * channels, channels, 3, norm)
+        self.bottleneck = _conv_norm(width + len(pool_scales) * channels, channels, 3, norm)
+        self.laterals = nn.ModuleList(_conv_norm(width, channels, 1, norm) for _ in range(NUM_LEVELS - 1))
+        self.smooth = nn.ModuleList(_conv_norm(channels, channels, 3, norm) for _ in range(NUM_LEVELS - 1))
+        self.fuse = _conv_norm(NUM_LEVELS * channels, channels, 3, norm)
         self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
-        _draw_last(self.classify[-1])
+        _init_last(self.classify[-1])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Four (B, D, h, w) to (B, K, 4h, 4w) scores."""
         levels = self.pyramid(maps)
         coarsest = levels[-1]
-        pooled = [_resized(pool(coarsest), coarsest) for pool in self.pools]
-        found = [lateral(level) for lateral, level in zip(self.laterals, levels[:-1], strict=True)]
-        found.append(self.bottleneck(torch.cat([coarsest, *pooled], 1)))
-        for number in range(NUM_LEVELS - 1, 0, -1):
-            found[number - 1] = found[number - 1] + _resized(found[number], found[number - 1])
-        smoothed = [layer(level) for layer, level in zip(self.smooth, found[:-1], strict=True)]
-        fused = [smoothed[0], *(_resized(level, smoothed[0]) for level in (*smoothed[1:], found[-1]))]
+        pooled = [_resize(pool(coarsest), coarsest) for pool in self.pools]
+        outputs = [lateral(level) for lateral, level in zip(self.laterals, levels[:-1], strict=True)]
+        outputs.append(self.bottleneck(torch.cat([coarsest, *pooled], 1)))
+        for index in range(NUM_LEVELS - 1, 0, -1):
+            outputs[index - 1] = outputs[index - 1] + _resize(outputs[index], outputs[index - 1])
+        smoothed = [layer(level) for layer, level in zip(self.smooth, outputs[:-1], strict=True)]
+        fused = [smoothed[0], *(_resize(level, smoothed[0]) for level in (*smoothed[1:], outputs[-1]))]
         return self.classify(self.fuse(torch.cat(fused, 1)))
 
 
@@ -82,39 +82,39 @@ class FcnHead(nn.Module):
     Args:
         width: channels of the map.
         num_classes: K.
-        channels: between.
+        channels: of the convolution.
         dropout: of whole channels, before the last layer.
-        norm: as of ``UperHead``.
+        norm: see ``UperHead``.
     """
 
     def __init__(
         self, width: int, num_classes: int, *, channels: int = 256, dropout: float = 0.1, norm: Norm = "batch"
     ) -> None:
         super().__init__()
-        self.layer = _layer(width, channels, 3, norm)
+        self.layer = _conv_norm(width, channels, 3, norm)
         self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1))
-        _draw_last(self.classify[-1])
+        _init_last(self.classify[-1])
 
-    def forward(self, found: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """(B, D, h, w) to (B, K, h, w) scores."""
-        return self.classify(self.layer(found))
+        return self.classify(self.layer(features))
 
 
 class LinearHead(nn.Module):
-    """A linear classifier of each patch, from all maps side by side after batch norm (as DINOv2's, arXiv 2304.07193).
+    """A linear classifier of each patch on all maps concatenated, after batch norm (as in DINOv2, arXiv 2304.07193).
 
     Args:
         width: channels of each map.
         num_classes: K.
-        maps: how many are read.
+        num_maps: number of maps.
     """
 
-    def __init__(self, width: int, num_classes: int, *, maps: int = NUM_LEVELS) -> None:
+    def __init__(self, width: int, num_classes: int, *, num_maps: int = NUM_LEVELS) -> None:
         super().__init__()
-        self.wanted = maps
-        self.norm = nn.BatchNorm2d(maps * width)
-        self.classify = nn.Conv2d(maps * width, num_classes, 1)
-        _draw_last(self.classify)
+        self.num_maps = num_maps
+        self.norm = nn.BatchNorm2d(num_maps * width)
+        self.classify = nn.Conv2d(num_maps * width, num_classes, 1)
+        _init_last(self.classify)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, D, h, w) to (B, K, h, w) scores."""
@@ -122,7 +122,7 @@ class LinearHead(nn.Module):
 
 
 class DptHead(nn.Module):
-    """DPT (arXiv 2103.13413) as segmentation_models_pytorch has it, without the class token.
+    """DPT (arXiv 2103.13413) of segmentation_models_pytorch, without the class token.
 
     Args:
         width: channels of the maps.
@@ -131,10 +131,10 @@ class DptHead(nn.Module):
         channels: of the fused maps.
 
     Raises:
-        ValueError: segmentation_models_pytorch is missing.
+        ValueError: segmentation_models_pytorch is not installed.
     """
 
-    wanted = NUM_LEVELS
+    num_maps = NUM_LEVELS
     norm: Norm = "batch"
 
     def __init__(
@@ -150,7 +150,7 @@ class DptHead(nn.Module):
             from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
         except ImportError as error:
             raise ValueError("the DPT head needs segmentation_models_pytorch: pip install '.[dpt]'") from error
-        self.decoder: Any = DPTDecoder(
+        self.decoder = DPTDecoder(
             encoder_out_channels=[width] * NUM_LEVELS,
             encoder_output_strides=[_GRID_STRIDE] * NUM_LEVELS,
             encoder_has_prefix_tokens=False,
@@ -158,31 +158,31 @@ class DptHead(nn.Module):
             intermediate_channels=list(intermediate),
             fusion_channels=channels,
         )
-        self.classify: Any = DPTSegmentationHead(channels, num_classes)
+        self.classify = DPTSegmentationHead(channels, num_classes)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Four (B, D, h, w) to (B, K, 16h, 16w) scores."""
         height, width = maps[0].shape[-2:]
-        even = [F.pad(found, (0, width % 2, 0, height % 2), mode="replicate") for found in maps]
+        even = [F.pad(level, (0, width % 2, 0, height % 2), mode="replicate") for level in maps]
         scores = self.classify(self.decoder(even, [None] * NUM_LEVELS))
         return scores[..., : height * _GRID_STRIDE, : width * _GRID_STRIDE]
 
 
-_GRID_STRIDE = 16  # whatever the patches' size: levels are 4, 2, 1 and 1/2 times the grid
+_GRID_STRIDE = 16  # for any patch size: levels are 4, 2, 1 and 1/2 times the grid
 
 
-def _layer(width: int, out: int, kernel: int, norm: Norm) -> nn.Sequential:
-    """Convolution, norm, ReLU; drawn by Kaiming's rule as in mmsegmentation."""
+def _conv_norm(width: int, out: int, kernel: int, norm: Norm) -> nn.Sequential:
+    """Convolution, norm, ReLU; Kaiming initialisation as in mmsegmentation."""
     convolution = nn.Conv2d(width, out, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, NORMS[norm](out), nn.ReLU(inplace=True))
 
 
-def _draw_last(layer: Any) -> None:
-    """official: a spread of .01 for the classifier."""
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
+def _init_last(layer: nn.Module) -> None:
+    """official: standard deviation .01 for the classifier."""
+    nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+    nn.init.zeros_(layer.get_parameter("bias"))
 
 
-def _resized(found: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(found, size=like.shape[-2:], mode="bilinear", align_corners=False)
+def _resize(features: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class Teacher(nn.Module):
-    """A copy of the student's branch whose parameters follow the student's and which never sees a gradient.
+    """A copy of the student's branch whose parameters follow the student's and which never receives a gradient.
+
+    ``ConMIM`` accepts any module of this interface as the target of the pretext task: built from the student's branch,
+    it maps a view to one target per patch and is updated after every optimizer step.
 
     Args:
         branch: student branch to copy.
@@ -21,27 +24,27 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
-        """(B, C, H, W) whole view -> (B, N, C) keys of all patches."""
+        """(B, C, H, W) whole view -> (B, N, P) keys of all patches."""
         return self.branch(view)
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
-        """Teacher <- momentum * teacher + (1 - momentum) * student; parameters only, buffers stay the teacher's own.
+        """Teacher <- momentum * teacher + (1 - momentum) * student, parameters only; buffers stay the teacher's own.
 
         Args:
             student: branch of the same structure.
-            momentum: in [0, 1]; 0 makes the teacher the student itself.
+            momentum: in [0, 1]; 0 copies the student.
         """
-        mine: list[Tensor] = list(self.branch.parameters())
-        theirs: list[Tensor] = list(student.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - momentum)
+        averages: list[Tensor] = list(self.branch.parameters())
+        current: list[Tensor] = list(student.parameters())
+        torch._foreach_lerp_(averages, current, 1 - momentum)
 
     def train(self, mode: bool = True) -> Self:
-        """The one place that sets the teacher's mode, whatever ``mode`` asks for.
+        """Set the teacher's mode, which does not depend on ``mode``; no other place sets it.
 
         official: the teacher is never put in eval mode, so its projector's BatchNorm uses the batch's own statistics.
-        differs from official: the encoder stays in eval mode, so that a student with drop path does not make its
-        targets random; without drop path, as in the recipe, there is no difference.
+        differs from official: the encoder stays in eval mode, so that a student with drop path does not get random
+        targets; without drop path, as in the recipe, there is no difference.
         """
         super().train(mode)
         self.branch.get_submodule("encoder").eval()

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-_LEAST_RAMP = 1e-6
-_DROPS = (8 / 9, 26 / 27)
+_RAMP_START = 1e-6
+_MILESTONES = (8 / 9, 26 / 27)
 
 
 def cosine(step: int, *, total_steps: int, start: float, end: float) -> float:
@@ -14,12 +14,12 @@ def cosine(step: int, *, total_steps: int, start: float, end: float) -> float:
 
 
 def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """Linear from 0 to ``peak``, then half a cosine towards ``end``.
+    """Linear warm-up from 0 to ``peak``, then half a cosine towards ``end``.
 
-    official: the warm-up's last step (number warmup_steps - 1) already has the peak, and so has the cosine's first.
+    official: the last step of the warm-up (warmup_steps - 1) and the first step of the cosine both have the peak.
 
     Args:
-        step: number of the optimizer step, from 0.
+        step: optimizer step, from 0.
         total_steps: of the whole run, warm-up included.
         warmup_steps: 0 to total_steps.
         peak: largest value.
@@ -31,37 +31,31 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, peak: float
 
 
 def warmup_poly(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """A straight line from ``peak`` to ``end`` over the whole run, multiplied with a ramp at its beginning.
+    """Linear decay from ``peak`` to ``end`` over the whole run, multiplied by a linear warm-up ramp.
 
-    As in mmsegmentation (power 1), which BEiT's segmentation uses: the ramp grows from a millionth to 1.
-
-    Args:
-        step: number of the optimizer step, from 0.
-        total_steps: of the whole run, warm-up included.
-        warmup_steps: 0 to total_steps.
-        peak: value that the line begins with.
-        end: value that it reaches at ``total_steps``.
+    As in mmsegmentation (power 1), which BEiT's segmentation uses: the ramp rises from 1e-6 to 1. The arguments are
+    those of ``warmup_cosine``; ``end`` is reached at ``total_steps``.
     """
     line = end + (peak - end) * (1 - min(step, total_steps) / max(total_steps, 1))
     if step < warmup_steps:
-        return line * (1 - (1 - step / warmup_steps) * (1 - _LEAST_RAMP))
+        return line * (1 - (1 - step / warmup_steps) * (1 - _RAMP_START))
     return line
 
 
 def warmup_multistep(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """Linear from a thousandth to ``peak``, then a tenth of it from 8/9 of the run on, a hundredth from 26/27 on.
+    """Linear warm-up from a thousandth of ``peak``, then steps to a tenth at 8/9 and a hundredth at 26/27 of the run.
 
-    As in ViTDet (arXiv 2203.16527). The arguments are those of ``warmup_poly``; nothing falls below ``end``.
+    As in ViTDet (arXiv 2203.16527). The arguments are those of ``warmup_cosine``; values never fall below ``end``.
     """
     if step < warmup_steps:
         return peak * (0.001 + 0.999 * step / warmup_steps)
-    drops = sum(step >= round(share * total_steps) for share in _DROPS)
+    drops = sum(step >= round(milestone * total_steps) for milestone in _MILESTONES)
     return max(end, peak * 0.1**drops)
 
 
-SHAPES: dict[str, Callable[..., float]] = {
+SCHEDULES: dict[str, Callable[..., float]] = {
     "cosine": warmup_cosine,
     "poly": warmup_poly,
     "multistep": warmup_multistep,
 }
-"""Courses of the learning rate by name."""
+"""Learning rate schedules by name."""

@@ -1,1 +1,1 @@
-"""Image perturbation: parameters drawn per sample in the worker, applied to the batch on its device."""
+"""Image perturbation: parameters are sampled per image in the worker and applied to the batch on its device."""

@@ -1,9 +1,9 @@
-"""Applying drawn parameters to a uint8 batch, on the batch's device, each sample with its own row.
+"""Apply sampled parameters to a uint8 batch on its device, each image with its own row.
 
-Between operations values stay whole grey levels (0 to 255, as float32), as the official pipeline's 8-bit images do.
-The random order of the jitter costs no branch: brightness, contrast and saturation are all "mix with a reference", so
-those before the hue run, then the hue, then the rest. Images that are not RGB keep their colours: saturation, hue and
-grayscale do nothing, and contrast refers to the mean over all channels.
+Between operations, values remain integer grey levels (0 to 255, as float32), like the 8-bit images of the official
+pipeline. The random order of the jitter needs no branch: brightness, contrast and saturation all blend the image with a
+reference, so those that precede the hue are applied first, then the hue, then the rest. Images that are not RGB keep
+their colours: saturation, hue and grayscale do nothing, and contrast uses the mean over all channels.
 
 Shapes: B images, C channels, H x W pixels.
 """
@@ -16,21 +16,24 @@ from torch import Tensor, nn
 
 from conmim_lightning.perturbation.draw import COLUMNS, JITTER
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per channel, on a scale of 0 to 1; official."""
+
 _LUMA = (0.2989, 0.587, 0.114)
 _HUE = JITTER.index("hue")
 _BLUR_REACH = 4  # kernel half-width in units of the largest standard deviation
 
 
 def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
-    """Apply one row per image.
+    """Apply one row of parameters per image.
 
     Args:
-        crop: (B, C, H, W) uint8, or float in whole grey levels.
+        crop: (B, C, H, W) uint8, or float with integer grey levels.
         rows: (B, len(COLUMNS)) float32 on the same device, see ``draw.COLUMNS``.
-        largest_sigma: upper bound of the blur column, pixels; sets the kernel size.
+        largest_sigma: upper bound of the blur column in pixels; sets the kernel size.
 
     Returns:
-        (B, C, H, W) float32 in whole grey levels, 0 to 255.
+        (B, C, H, W) float32, integer grey levels from 0 to 255.
     """
     column = {name: rows[:, i].view(-1, 1, 1, 1) for i, name in enumerate(COLUMNS)}
     image = jitter(crop.float(), column)
@@ -41,22 +44,22 @@ def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
 
 
 def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
-    """Brightness, contrast, saturation and hue in the order of each sample; (B, C, H, W) float to the same."""
+    """Apply brightness, contrast, saturation and hue in the order of each image; (B, C, H, W) float to the same."""
     orders = _order(column["order"].view(-1).long())
     hue_slot = (orders == _HUE).int().argmax(1)
     for slot in (0, 1, 2):
-        operation = torch.where(slot < hue_slot, orders[:, slot], _HUE)  # the hue's number stands for "nothing here"
-        image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
+        operation = torch.where(slot < hue_slot, orders[:, slot], _HUE)  # the hue's index means "no operation"
+        image = _blend(image, operation.view(-1, 1, 1, 1), column)
     if image.shape[1] == 3:
-        image = torch.where(column["hue"] != 0, turn_hue(image, column["hue"]), image)
+        image = torch.where(column["hue"] != 0, shift_hue(image, column["hue"]), image)
     for slot in (1, 2, 3):
         operation = torch.where(slot > hue_slot, orders[:, slot], _HUE)
-        image = _mix_with_reference(image, operation.view(-1, 1, 1, 1), column)
+        image = _blend(image, operation.view(-1, 1, 1, 1), column)
     return image
 
 
 def _order(number: Tensor) -> Tensor:
-    """Rows of ``draw.ORDERS``, computed: a table would have to be brought to the device; (B,) int64 -> (B, 4)."""
+    """Compute rows of ``draw.ORDERS`` on the device, without copying a table; (B,) int64 -> (B, 4)."""
     first, second, third = number // 6, number % 6 // 2, number % 2  # the second and third among those still free
     second = second + (second >= first)
     for taken in (torch.minimum(first, second), torch.maximum(first, second)):
@@ -64,8 +67,8 @@ def _order(number: Tensor) -> Tensor:
     return torch.stack([first, second, third, 6 - first - second - third], 1)
 
 
-def _mix_with_reference(image: Tensor, operation: Tensor, column: dict[str, Tensor]) -> Tensor:
-    """One of brightness (reference 0), contrast (mean grey), saturation (grey) or nothing, per sample."""
+def _blend(image: Tensor, operation: Tensor, column: dict[str, Tensor]) -> Tensor:
+    """Apply brightness (reference 0), contrast (mean grey), saturation (grey) or nothing, per image."""
     is_rgb = image.shape[1] == 3
     gray = grayscale(image) if is_rgb else image.mean(1, keepdim=True).floor()
     brightness, contrast, saturation = (operation == i for i in range(3))
@@ -78,17 +81,17 @@ def _mix_with_reference(image: Tensor, operation: Tensor, column: dict[str, Tens
 
 
 def grayscale(image: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 1, H, W) luminance (ITU-R 601) in whole grey levels."""
+    """(B, 3, H, W) -> (B, 1, H, W) luminance (ITU-R 601), integer grey levels."""
     red, green, blue = image.unbind(1)
     return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).floor().unsqueeze(1)
 
 
-def turn_hue(image: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue in HSV space.
+def shift_hue(image: Tensor, shift: Tensor) -> Tensor:
+    """Shift the hue in HSV space.
 
     Args:
-        image: (B, 3, H, W) in whole grey levels.
-        turn: (B, 1, 1, 1), share of the colour circle.
+        image: (B, 3, H, W), integer grey levels.
+        shift: (B, 1, 1, 1), fraction of the colour circle.
     """
     value, _ = image.max(1, keepdim=True)
     chroma = value - image.amin(1, keepdim=True)
@@ -99,33 +102,33 @@ def turn_hue(image: Tensor, turn: Tensor) -> Tensor:
         (green - blue) / safe,
         torch.where(value == image[:, 1:2], 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    hue = torch.remainder(sector / 6 + turn, 1.0) * 6  # 0 to 6
-    # A channel is value minus chroma times a trapezoid of the hue, shifted by its place on the circle.
-    shift = torch.arange(5, 0, -2, device=image.device).view(1, 3, 1, 1)  # 5, 3, 1
-    place = torch.remainder(shift + hue, 6.0)
-    trapezoid = torch.minimum(place, 4 - place).clamp(0, 1)
+    hue = torch.remainder(sector / 6 + shift, 1.0) * 6  # 0 to 6
+    # A channel is value minus chroma times a trapezoid of the hue, offset by the channel's position on the circle.
+    offset = torch.arange(5, 0, -2, device=image.device).view(1, 3, 1, 1)  # 5, 3, 1
+    position = torch.remainder(offset + hue, 6.0)
+    trapezoid = torch.minimum(position, 4 - position).clamp(0, 1)
     return (value - chroma * trapezoid + 1e-3).floor().clamp(0, 255)
 
 
 def blur(image: Tensor, sigma: Tensor, *, largest_sigma: float) -> Tensor:
-    """Gaussian blur with a standard deviation per sample, mirrored borders.
+    """Gaussian blur with one standard deviation per image and reflected borders.
 
     differs from official: Pillow approximates the Gaussian by three box filters and repeats the border pixels.
 
     Args:
-        image: (B, C, H, W) in whole grey levels.
-        sigma: (B,) pixels; 0 leaves the image as it is.
-        largest_sigma: upper bound of sigma; sets the kernel's reach, cut to what the image can mirror.
+        image: (B, C, H, W), integer grey levels.
+        sigma: (B,) pixels; 0 leaves the image unchanged.
+        largest_sigma: upper bound of sigma; sets the kernel size, limited by the image size.
     """
-    if image.device.type == "cpu":  # few samples are blurred; elsewhere picking them would stall the device
+    if image.device.type == "cpu":  # few images are blurred; on a GPU selecting them would synchronise
         chosen = (sigma > 0).nonzero().squeeze(1)
         if len(chosen) == 0:
             return image
-        return image.index_copy(0, chosen, _blur_all(image[chosen], sigma[chosen], largest_sigma))
-    return torch.where((sigma > 0).view(-1, 1, 1, 1), _blur_all(image, sigma.clamp(min=1e-3), largest_sigma), image)
+        return image.index_copy(0, chosen, _blur_batch(image[chosen], sigma[chosen], largest_sigma))
+    return torch.where((sigma > 0).view(-1, 1, 1, 1), _blur_batch(image, sigma.clamp(min=1e-3), largest_sigma), image)
 
 
-def _blur_all(image: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
+def _blur_batch(image: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
     batch, channels, height, width = image.shape
     reach = min(int(_BLUR_REACH * largest_sigma + 0.5), height - 1, width - 1)
     offset = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
@@ -138,13 +141,13 @@ def _blur_all(image: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
 
 
 class Perturbation(nn.Module):
-    """Turns the crop of a batch into normalised views on the batch's device.
+    """Turn the crops of a batch into normalised views on the batch's device.
 
     Args:
         mean: per channel, in units of the full range (0 to 1).
         std: per channel, > 0, likewise.
-        strengths: of the student's and the teacher's view; a weak view skips the work.
-        largest_sigma: upper bound of the blur's standard deviation, pixels.
+        strengths: "weak" or "strong" for the student's and the teacher's view; a weak view is only normalised.
+        largest_sigma: upper bound of the blur's standard deviation in pixels.
 
     Raises:
         ValueError: mean and std differ in length, or a std is not positive.
@@ -154,7 +157,12 @@ class Perturbation(nn.Module):
     std: Tensor
 
     def __init__(
-        self, *, mean: Sequence[float], std: Sequence[float], strengths: Sequence[str], largest_sigma: float
+        self,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        strengths: Sequence[str] = ("weak", "strong"),
+        largest_sigma: float = 2.0,
     ) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
@@ -165,12 +173,12 @@ class Perturbation(nn.Module):
         self.largest_sigma = largest_sigma
 
     def normalize(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 or float grey levels -> float32, zero mean and unit spread per channel as configured."""
+        """(B, C, H, W) uint8 or float grey levels -> float32, normalised per channel."""
         return (image - self.mean) / self.std
 
     @torch.no_grad()
     def forward(self, crop: Tensor, rows: Tensor) -> list[Tensor]:
-        """Make the views.
+        """Create the views.
 
         Args:
             crop: (B, C, H, W) uint8.

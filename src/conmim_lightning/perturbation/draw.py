@@ -1,4 +1,4 @@
-"""Drawing the parameters of a perturbation: (generator) -> one row of numbers per view."""
+"""Sampling the parameters of a perturbation: (generator) -> one row of numbers per view."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 COLUMNS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur", "solarize")
 """Meaning of a row's columns.
 
-brightness, contrast, saturation: factors, 1 = unchanged. hue: turn of the colour circle in [-0.5, 0.5], 0 = unchanged.
-order: number of the permutation of the four jitter operations in ``ORDERS``. gray: 1 = convert. blur: standard
+brightness, contrast, saturation: factors, 1 = unchanged. hue: shift in [-0.5, 0.5] of the colour circle, 0 = unchanged.
+order: index in ``ORDERS`` of the permutation of the four jitter operations. gray: 1 = convert. blur: standard
 deviation in pixels, 0 = none. solarize: threshold in grey levels, 256 = none.
 """
 
@@ -22,13 +22,13 @@ ORDERS: tuple[tuple[int, ...], ...] = tuple(
 """All 24 orders of the jitter operations, as positions in ``JITTER``."""
 
 WEAK = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 256.0)
-"""The row that changes nothing."""
+"""Row of the identity."""
 
 Strength = Literal["weak", "strong"]
 
 
 class PerturbationDraw:
-    """Draws the rows of the student's and the teacher's view of one crop.
+    """Sample the rows for the student's and the teacher's view of one crop.
 
     A strong view gets, in this order, colour jitter in random order, grayscale, Gaussian blur and solarisation, each
     with its probability; a weak view is the plain crop. official: student weak, teacher strong, the defaults below.
@@ -39,7 +39,7 @@ class PerturbationDraw:
         brightness: the factor is uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
         contrast: likewise.
         saturation: likewise.
-        hue: the turn is uniform in [-hue, hue]; in [0, 0.5].
+        hue: the shift is uniform in [-hue, hue]; in [0, 0.5].
         jitter_probability: of the whole jitter, in [0, 1].
         gray_probability: in [0, 1].
         blur_probability: in [0, 1].
@@ -93,7 +93,7 @@ class PerturbationDraw:
         self.solarize_threshold = solarize_threshold
 
     def __call__(self, generator: Generator) -> Tensor:
-        """Draw (2, len(COLUMNS)) float32: the student's row, then the teacher's."""
+        """Sample (2, len(COLUMNS)) float32: the student's row, then the teacher's."""
         return torch.tensor([WEAK if strength == "weak" else self._strong(generator) for strength in self.strengths])
 
     def _strong(self, generator: Generator) -> list[float]:

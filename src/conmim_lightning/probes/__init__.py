@@ -1,1 +1,1 @@
-"""Classifiers that are fitted to frozen features once these have been computed."""
+"""Classifiers of frozen features that are computed once."""

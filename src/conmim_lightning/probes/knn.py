@@ -1,31 +1,30 @@
 """Nearest neighbours among all training images."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conmim_lightning.metrics.knn import knn_votes
-from conmim_lightning.probes.rows import Rows, check_ways
+from conmim_lightning.probes.feature_store import Device, FeatureStore, check_features
 
-_ON_DEVICE = 8 << 30  # bytes of features that are moved to the device for good
+_LARGEST_ON_DEVICE = 8 << 30  # bytes of features that are kept on the device
 
 
 class KNNProbe(nn.Module):
     """Votes of the k nearest training images by cosine, weighted by exp(cosine / temperature); exact.
 
-    All training images vote where there are fewer than k.
+    All training images vote if there are fewer than k.
 
-    Reference: Wu et al. 2018 (arXiv 1805.01978), as DINO uses it. Shapes: B images, K classes, D length of features.
+    Reference: Wu et al. 2018 (arXiv 1805.01978), as used by DINO. Shapes: B images, K classes, D width.
 
     Args:
         num_classes: K.
-        widths: length of the features by way.
-        num_neighbors: each k to report, >= 1.
+        widths: D by feature.
+        num_neighbors: each k to evaluate, >= 1.
         temperature: > 0.
-        way: which features; null for the first.
+        feature: which one; null for the first.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -38,38 +37,38 @@ class KNNProbe(nn.Module):
         widths: Mapping[str, int],
         num_neighbors: Sequence[int],
         temperature: float = 0.07,
-        way: str | None = None,
+        feature: str | None = None,
     ) -> None:
         super().__init__()
         if not num_neighbors or min(num_neighbors) < 1 or temperature <= 0:
             raise ValueError(
                 f"k-NN needs num_neighbors >= 1 and temperature > 0, got {list(num_neighbors)}, {temperature}"
             )
-        way = next(iter(widths)) if way is None else way
-        check_ways([way], widths)
-        self.variants = [f"k{k}" for k in sorted(set(num_neighbors))]
-        self.num_classes = num_classes
+        feature = next(iter(widths)) if feature is None else feature
+        check_features([feature], widths)
         self.num_neighbors = sorted(set(num_neighbors))
+        self.variants = [f"k{k}" for k in self.num_neighbors]
+        self.num_classes = num_classes
         self.temperature = temperature
-        self.way = way
+        self.feature = feature
         self.bank = torch.zeros(0, 0, dtype=torch.float16)
         self.bank_labels = torch.zeros(0, dtype=torch.long)
 
-    def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
-        """Keep the training images' features, of unit length; nothing is chosen."""
+    def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
+        """Keep the training images' features, scaled to unit norm; there is nothing to select."""
         filled = 0
-        for part, _ in train.chunks(self.way, device):
+        for values, _ in train.chunks(self.feature, device):
             if not filled:
-                self.bank = torch.empty(len(train), part.shape[1], dtype=torch.float16)
-            self.bank[filled : filled + len(part)] = F.normalize(part, dim=1).half().cpu()
-            filled += len(part)
+                self.bank = torch.empty(len(train), values.shape[1], dtype=torch.float16)
+            self.bank[filled : filled + len(values)] = F.normalize(values, dim=1).half().cpu()
+            filled += len(values)
         self.bank_labels = train.labels[: len(train)].clone()
         return {}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by way to (B, K) shares of the votes, by "k<neighbours>"."""
-        queries = F.normalize(features[self.way], dim=1)
-        if self.bank.device != queries.device and self.bank.nbytes <= _ON_DEVICE:
+        """Features by name to (B, K) fractions of the votes, by "k<neighbours>"."""
+        queries = F.normalize(features[self.feature], dim=1)
+        if self.bank.device != queries.device and self.bank.nbytes <= _LARGEST_ON_DEVICE:
             self.bank, self.bank_labels = self.bank.to(queries.device), self.bank_labels.to(queries.device)
         votes = knn_votes(
             queries,
@@ -82,9 +81,9 @@ class KNNProbe(nn.Module):
         return {f"k{k}": value / value.sum(1, keepdim=True) for k, value in votes.items()}
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The features and classes that vote."""
+        """Features and classes of the training images."""
         return {"bank": self.bank.cpu(), "bank_labels": self.bank_labels.cpu()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take features and classes."""
+        """Restore features and classes."""
         self.bank, self.bank_labels = state["bank"], state["bank_labels"]

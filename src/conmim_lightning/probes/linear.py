@@ -1,7 +1,6 @@
 """Linear classifiers trained side by side on features that were computed once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +8,21 @@ from torch.nn import functional as F
 
 from conmim_lightning.models.linear_heads import LinearHeads, Norm
 from conmim_lightning.optim.schedules import cosine
-from conmim_lightning.probes.rows import Rows
+from conmim_lightning.probes.feature_store import Device, FeatureStore
 
 
 class LinearProbe(nn.Module):
-    """As ``LinearProbeTask``, without the images: many learning rates and ways to read features in one pass.
+    """``LinearProbeTask`` on stored features: one classifier per feature and learning rate, all trained at once.
 
     Shapes: B images, K classes, M classifiers.
 
     Args:
         num_classes: K.
-        widths: length of the features by way.
-        rates: learning rates at a batch of 256, > 0.
+        widths: width by feature.
+        learning_rates: at batch size 256, > 0.
         norm: of the features, "none", "layer" or "batch".
         epochs: over the training images, >= 1.
-        batch_size: images a step.
+        batch_size: images per step.
         momentum: of SGD.
         weight_decay: of SGD.
         seed: of weights and order.
@@ -37,7 +36,7 @@ class LinearProbe(nn.Module):
         *,
         num_classes: int,
         widths: Mapping[str, int],
-        rates: Sequence[float],
+        learning_rates: Sequence[float],
         norm: Norm = "none",
         epochs: int = 100,
         batch_size: int = 1024,
@@ -50,7 +49,7 @@ class LinearProbe(nn.Module):
             raise ValueError(f"epochs and batch_size must be at least 1, got {epochs} and {batch_size}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.heads = LinearHeads(widths, rates, num_classes, norm)
+            self.heads = LinearHeads(widths, learning_rates, num_classes, norm)
         self.variants = [""]
         self.epochs = epochs
         self.batch_size = batch_size
@@ -59,15 +58,15 @@ class LinearProbe(nn.Module):
         self.seed = seed
         self.register_buffer("best", torch.tensor(0))
 
-    def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
-        """Train all, choose one; returns its share of right held-out answers.
+    def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
+        """Train all classifiers and select the best; return its accuracy on the held-out images.
 
         Raises:
-            ValueError: there is something to choose but nothing was held out.
+            ValueError: there are several classifiers but no held-out images.
         """
         if selection is None and len(self.heads) > 1:
             raise ValueError(
-                f"{len(self.heads)} classifiers to choose from need held-out images: data.held_out_share=0.1"
+                f"selecting one of {len(self.heads)} classifiers needs held-out images: data.held_out_fraction=0.1"
             )
         self.to(device)
         with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
@@ -75,28 +74,26 @@ class LinearProbe(nn.Module):
         self.eval()
         if selection is None:
             return {}
-        shares = self._shares(selection, device)
-        self.get_buffer("best").fill_(shares.argmax())
-        return {"selection_top1": float(shares.max())}
+        accuracies = self._accuracies(selection, device)
+        self.get_buffer("best").fill_(accuracies.argmax())
+        return {"selection_top1": float(accuracies.max())}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by way to (B, K) probabilities of the chosen classifier, by ""."""
+        """Features by name to (B, K) probabilities of the selected classifier, by ""."""
         return {"": self.heads.one(int(self.get_buffer("best")), features).softmax(1)}
 
-    def _train(self, train: Rows, device: Any) -> None:
+    def _train(self, train: FeatureStore, device: Device) -> None:
         self.heads.train()
         batch = min(self.batch_size, len(train))
-        groups = [group | {"lr": group["lr"] * batch / 256} for group in self.heads.groups()]
-        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
-        peaks = [group["lr"] for group in optimizer.param_groups]
+        optimizer = torch.optim.SGD(self.heads.param_groups(), momentum=self.momentum, weight_decay=self.weight_decay)
+        peaks = [group["lr"] * batch / 256 for group in optimizer.param_groups]
         steps = len(train) // batch
-        random = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         for epoch in range(self.epochs):
-            order = torch.randperm(len(train), generator=random)
+            order = torch.randperm(len(train), generator=generator)
             for step in range(steps):
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    place = epoch * steps + step
-                    group["lr"] = cosine(place, total_steps=self.epochs * steps, start=peak, end=0.0)
+                    group["lr"] = cosine(epoch * steps + step, total_steps=self.epochs * steps, start=peak, end=0.0)
                 features, labels = train.pick(order[step * batch : (step + 1) * batch].sort().values, device)
                 logits = self.heads(features)
                 labels = labels.expand(len(logits), -1)
@@ -105,9 +102,9 @@ class LinearProbe(nn.Module):
                 optimizer.step()
 
     @torch.no_grad()
-    def _shares(self, rows: Rows, device: Any) -> Tensor:
-        right = torch.zeros(len(self.heads), device=device)
-        for numbers in torch.arange(len(rows)).split(self.batch_size):
-            features, labels = rows.pick(numbers, device)
-            right += (self.heads(features).argmax(-1) == labels).sum(1)
-        return right / len(rows)
+    def _accuracies(self, store: FeatureStore, device: Device) -> Tensor:
+        correct = torch.zeros(len(self.heads), device=device)
+        for indices in torch.arange(len(store)).split(self.batch_size):
+            features, labels = store.pick(indices, device)
+            correct += (self.heads(features).argmax(-1) == labels).sum(1)
+        return correct / len(store)

@@ -1,30 +1,41 @@
-"""Logistic regression by L-BFGS: the cheap twin of a linear probe."""
+"""Logistic regression by L-BFGS: a cheap alternative to linear probes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conmim_lightning.probes.rows import Rows, check_ways
+from conmim_lightning.probes.feature_store import Device, FeatureStore, check_features
 
-_LEAST_SPREAD = 1e-6
+_SMALLEST_STD = 1e-6
+
+Solution = dict[str, Tensor]
+"""Weight (K, D + 1), the intercept last; mean (D,) and std (D,) of the features."""
+
+
+class LogisticState(TypedDict):
+    """What a fitted ``LogisticProbe`` stores."""
+
+    solution: Solution
+    feature: str
+    weight_decay: float
 
 
 class LogisticProbe(nn.Module):
-    """Multinomial logistic regression on standardised features, for several penalties, chosen on held-out images.
+    """Multinomial logistic regression on standardised features, with the weight decay selected on held-out images.
 
-    Minimises the mean cross-entropy plus penalty / 2 times the squared weights (not the offsets). All images take part
-    in each step; they are read in chunks, so memory does not grow with them.
+    Minimises the mean cross-entropy plus weight_decay / 2 times the squared weights (not the intercepts). All images
+    take part in each step; they are read in chunks, so memory does not grow with their number.
 
-    Shapes: B images, K classes, D length of features.
+    Shapes: B images, K classes, D width.
 
     Args:
         num_classes: K.
-        widths: length of the features by way.
-        ways: which features, null for all; the best way is chosen together with the best penalty.
-        penalties: each >= 0; with a single way and penalty nothing needs to be held out.
+        widths: D by feature.
+        features: which ones, null for all; the best is selected together with the best weight decay.
+        weight_decays: each >= 0; with a single feature and weight decay, no held-out images are needed.
         max_iterations: of L-BFGS.
 
     Raises:
@@ -36,99 +47,101 @@ class LogisticProbe(nn.Module):
         *,
         num_classes: int,
         widths: Mapping[str, int],
-        ways: Sequence[str] | None = None,
-        penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
+        features: Sequence[str] | None = None,
+        weight_decays: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
         max_iterations: int = 200,
     ) -> None:
         super().__init__()
-        if not penalties or min(penalties) < 0 or max_iterations < 1:
+        if not weight_decays or min(weight_decays) < 0 or max_iterations < 1:
             raise ValueError(
-                f"logistic regression needs penalties >= 0 and max_iterations >= 1, got {list(penalties)} and "
+                f"logistic regression needs weight_decays >= 0 and max_iterations >= 1, got {list(weight_decays)} and "
                 f"{max_iterations}"
             )
         self.num_classes = num_classes
         self.variants = [""]
-        self.ways = list(widths if ways is None else ways)
-        check_ways(self.ways, widths)
-        self.penalties = list(penalties)
+        self.features = list(widths if features is None else features)
+        check_features(self.features, widths)
+        self.weight_decays = list(weight_decays)
         self.max_iterations = max_iterations
-        self.way, self.penalty = self.ways[0], self.penalties[0]
-        self.solution: dict[str, Tensor] = {}
+        self.feature, self.weight_decay = self.features[0], self.weight_decays[0]
+        self.solution: Solution = {}
 
-    def fit(self, train: Rows, selection: Rows | None, device: Any) -> dict[str, float]:
-        """Solve for every way and penalty and keep the best; returns its share of right held-out answers.
+    def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
+        """Solve for every feature and weight decay and keep the best; return its accuracy on the held-out images.
 
         Raises:
-            ValueError: there is something to choose but nothing was held out.
+            ValueError: there are several settings but no held-out images.
         """
-        settings = [(way, penalty) for way in self.ways for penalty in sorted(self.penalties, reverse=True)]
+        settings = [(name, decay) for name in self.features for decay in sorted(self.weight_decays, reverse=True)]
         if selection is None and len(settings) > 1:
-            raise ValueError(f"{len(settings)} settings to choose from need held-out images: data.held_out_share=0.1")
+            raise ValueError(
+                f"selecting one of {len(settings)} settings needs held-out images: data.held_out_fraction=0.1"
+            )
         best, start = -1.0, {}
-        for way, penalty in settings:
-            solution = self._solve(train, way, penalty, device, start.get(way))
-            start[way] = solution["weight"]
-            share = self._share(solution, selection, way, device) if selection is not None else 0.0
-            if share > best:
-                best, self.way, self.penalty, self.solution = share, way, penalty, solution
+        for feature, decay in settings:
+            solution = self._solve(train, feature, decay, device, start.get(feature))
+            start[feature] = solution["weight"]
+            accuracy = self._accuracy(solution, selection, feature, device) if selection is not None else 0.0
+            if accuracy > best:
+                best, self.feature, self.weight_decay, self.solution = accuracy, feature, decay, solution
         return {"selection_top1": best} if selection is not None else {}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by way to (B, K) probabilities, by ""."""
-        return {"": _logits(self.solution, features[self.way]).softmax(1)}
+        """Features by name to (B, K) probabilities, by ""."""
+        return {"": _logits(self.solution, features[self.feature]).softmax(1)}
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What was solved and chosen."""
-        return {"solution": self.solution, "way": self.way, "penalty": self.penalty}
+    def get_extra_state(self) -> LogisticState:
+        """The solution and its setting."""
+        return {"solution": self.solution, "feature": self.feature, "weight_decay": self.weight_decay}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take a solution."""
-        self.solution, self.way, self.penalty = state["solution"], state["way"], state["penalty"]
+    def set_extra_state(self, state: LogisticState) -> None:
+        """Restore a solution."""
+        self.solution, self.feature, self.weight_decay = state["solution"], state["feature"], state["weight_decay"]
 
-    def _solve(self, train: Rows, way: str, penalty: float, device: Any, start: Tensor | None) -> dict[str, Tensor]:
-        """Weight (K, D + 1), the offset last, for standardised features."""
-        mean, spread = _moments(train, way, device)
+    def _solve(self, train: FeatureStore, feature: str, decay: float, device: Device, start: Tensor | None) -> Solution:
+        mean, std = _moments(train, feature, device)
         shape = (self.num_classes, len(mean) + 1)
         weight = torch.zeros(shape, device=device) if start is None else start.clone()
         weight.requires_grad_()
         optimizer = torch.optim.LBFGS([weight], max_iter=self.max_iterations, line_search_fn="strong_wolfe")
-        solution = {"weight": weight, "mean": mean, "spread": spread}
+        solution = {"weight": weight, "mean": mean, "std": std}
 
-        def objective() -> Tensor:
+        def objective() -> float:
             optimizer.zero_grad()
             total = torch.zeros((), device=device)
-            for part, labels in train.chunks(way, device):
-                loss = F.cross_entropy(_logits(solution, part), labels, reduction="sum") / len(train)
+            for values, labels in train.chunks(feature, device):
+                loss = F.cross_entropy(_logits(solution, values), labels, reduction="sum") / len(train)
                 loss.backward()
                 total += loss.detach()
-            decay = penalty / 2 * weight[:, :-1].square().sum()
-            decay.backward()
-            return total + decay.detach()
+            penalty = decay / 2 * weight[:, :-1].square().sum()
+            penalty.backward()
+            return total + penalty.detach()  # type: ignore[return-value]
 
         with torch.enable_grad(), torch.autocast(torch.device(device).type, enabled=False):
             optimizer.step(objective)
         return solution | {"weight": weight.detach()}
 
     @torch.no_grad()
-    def _share(self, solution: dict[str, Tensor], rows: Rows, way: str, device: Any) -> float:
-        right = sum(
-            int((_logits(solution, part).argmax(1) == labels).sum()) for part, labels in rows.chunks(way, device)
+    def _accuracy(self, solution: Solution, store: FeatureStore, feature: str, device: Device) -> float:
+        correct = sum(
+            int((_logits(solution, values).argmax(1) == labels).sum())
+            for values, labels in store.chunks(feature, device)
         )
-        return right / len(rows)
+        return correct / len(store)
 
 
-def _logits(solution: dict[str, Tensor], features: Tensor) -> Tensor:
+def _logits(solution: Solution, features: Tensor) -> Tensor:
     moved = {name: value.to(features.device) for name, value in solution.items()}
-    standard = (features - moved["mean"]) / moved["spread"]
-    return F.linear(standard, moved["weight"][:, :-1], moved["weight"][:, -1])
+    standardised = (features - moved["mean"]) / moved["std"]
+    return F.linear(standardised, moved["weight"][:, :-1], moved["weight"][:, -1])
 
 
-def _moments(train: Rows, way: str, device: Any) -> tuple[Tensor, Tensor]:
-    """(D,) mean and spread over all images; where features do not vary the spread counts as 1."""
+def _moments(train: FeatureStore, feature: str, device: Device) -> tuple[Tensor, Tensor]:
+    """(D,) mean and standard deviation over all images; constant dimensions get a standard deviation of 1."""
     total = square = torch.zeros((), dtype=torch.float64)
-    for part, _ in train.chunks(way, device):
-        total, square = total + part.double().sum(0).cpu(), square + part.double().square().sum(0).cpu()
+    for values, _ in train.chunks(feature, device):
+        total, square = total + values.double().sum(0).cpu(), square + values.double().square().sum(0).cpu()
     mean = total / len(train)
-    spread = (square / len(train) - mean.square()).clamp(min=0).sqrt()
-    spread[spread < _LEAST_SPREAD] = 1.0
-    return mean.float().to(device), spread.float().to(device)
+    std = (square / len(train) - mean.square()).clamp(min=0).sqrt()
+    std[std < _SMALLEST_STD] = 1.0
+    return mean.float().to(device), std.float().to(device)

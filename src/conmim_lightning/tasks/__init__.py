@@ -1,1 +1,1 @@
-"""LightningModules: they introduce models to losses."""
+"""LightningModules; they connect models to losses."""

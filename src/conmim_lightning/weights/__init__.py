@@ -1,1 +1,1 @@
-"""Reading and writing foreign weight formats."""
+"""Reading and writing weights in the formats of other projects."""

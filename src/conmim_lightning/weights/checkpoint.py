@@ -1,16 +1,19 @@
-"""Files that torch wrote, read without executing anything they may carry."""
+"""Reading files that torch wrote, without executing anything in them."""
 
 import argparse
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+Checkpoint = dict[str, Any]
+"""Content of a Lightning checkpoint."""
 
-def read_torch(path: str | os.PathLike[str]) -> Any:
-    """What a file of ``torch.save`` holds, on the CPU.
+
+def read_torch(path: str | os.PathLike[str]) -> object:
+    """Read the content of a ``torch.save`` file to the CPU.
 
     Allowed are tensors, plain Python values and ``argparse.Namespace``, which many training scripts save.
 
@@ -23,12 +26,12 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception as error:  # whatever the bytes make the reader raise
-        raise ValueError(f"{path!r} is no readable checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # damaged bytes make the reader raise anything
+        raise ValueError(f"{path!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A Lightning checkpoint's content, on the CPU; a folder of a run stands for its last checkpoint.
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a Lightning checkpoint to the CPU; the folder of a run stands for its last checkpoint.
 
     Raises:
         ValueError: no such file, or not a checkpoint of a training run.
@@ -36,23 +39,25 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = os.fspath(path)
     if os.path.isdir(path):
         path = os.path.join(path, "checkpoints", "last.ckpt")
-    found = read_torch(path)
-    if not is_checkpoint(found):
-        raise ValueError(f"{path!r} is no checkpoint of a training run: it lacks the training's state")
-    return found
+    content = read_torch(path)
+    if not is_checkpoint(content):
+        raise ValueError(f"{path!r} is not a checkpoint of a training run: it lacks the training state")
+    return content
 
 
-def is_checkpoint(found: Any) -> bool:
+def is_checkpoint(content: object) -> TypeGuard[Checkpoint]:
     """Whether Lightning wrote this."""
-    return isinstance(found, dict) and "state_dict" in found and "loops" in found
+    return isinstance(content, dict) and "state_dict" in content and "loops" in content
 
 
-def is_state(found: Any) -> bool:
+def is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     """Whether this is a mapping of names to tensors."""
-    return isinstance(found, Mapping) and bool(found) and all(isinstance(value, Tensor) for value in found.values())
+    return (
+        isinstance(content, Mapping) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
+    )
 
 
 def _is_zip(path: str) -> bool:
-    """Whether torch can map the file; its files of before 1.6 are no archives."""
+    """Whether torch can map the file; files from before torch 1.6 are not archives."""
     with open(path, "rb") as file:
         return file.read(2) == b"PK"

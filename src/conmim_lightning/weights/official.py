@@ -1,4 +1,4 @@
-"""Names of the official ConMIM code (TencentARC/ConMIM) and ours."""
+"""Conversion of the official ConMIM code's parameter names (TencentARC/ConMIM) to ours."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _MASK_TOKEN = "mask_token"
 
 
 def from_official(name: str) -> str:
-    """Name within a ``Branch`` of what the official model calls ``name``."""
+    """Name within a ``Branch`` of an official parameter."""
     if name.startswith(_PROJECTOR):
         return "projector.layers." + name.removeprefix(_PROJECTOR)
     if name == _MASK_TOKEN:
@@ -18,7 +18,7 @@ def from_official(name: str) -> str:
 
 
 def branch_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State of a ``Branch`` (timm ``Beit`` backbone) from an official state.
+    """Convert an official state to that of a ``Branch`` with a timm ``Beit``.
 
     Left out are the head that the official pre-training never uses (``lm_head``) and the tables of position indices,
     which timm computes.

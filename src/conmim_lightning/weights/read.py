@@ -1,10 +1,10 @@
-"""Weights of a backbone from wherever they lie."""
+"""Reading the weights of a backbone from any source."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import timm
 from safetensors.torch import load_file
@@ -21,10 +21,12 @@ ACCEPTED = (
     " a .pth, .pt or .safetensors file of weights with official or timm names, or the name of a timm model with weights"
 )
 
-_UNWRAPPED = ("model", "module", "state_dict")  # what training scripts save weights under
+_WRAPPERS = ("model", "module", "state_dict")  # keys under which training scripts save weights
 _PREFIXES = ("module.", "_orig_mod.")
-_FORGOTTEN = ("mask_token", "lm_head.", "projectors.")  # of the pretext task; official names
-_FILES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".tar")
+_PRETEXT_ONLY = ("mask_token", "lm_head.", "projectors.")  # official names
+_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".tar")
+_BRANCH_PREFIXES = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
+_DOWNSTREAM_PREFIXES = ("features.backbone.", "model.maps.backbone.", "model.net.backbone.maps.backbone.", "model.")
 
 
 class Weights(NamedTuple):
@@ -32,30 +34,30 @@ class Weights(NamedTuple):
 
     Attributes:
         state: by timm's names.
-        origin: where they come from, for messages.
-        arguments: what the backbone was made with, as far as that is written down; empty where it is not.
-        mean: of the images they were trained on, per channel, in units of the full range; None if not written down.
+        origin: where they are from, for messages.
+        arguments: that the backbone was built with, as far as recorded.
+        mean: of the images that they were trained on, per channel, on a scale of 0 to 1; None if not recorded.
         std: likewise.
-        classes: names of the classes that a classifier knows, in its order; empty where there is none.
+        classes: names of the classes of a classifier, in its order; empty if there is none.
     """
 
     state: dict[str, Tensor]
     origin: str
     arguments: Mapping[str, Any]
-    mean: list[float] | None
-    std: list[float] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     classes: Sequence[str] = ()
 
 
 def read_weights(place: str, branch: Branch = "teacher") -> Weights:
-    """Read weights; nothing that a file may carry is executed.
+    """Read weights; nothing in a file is executed.
 
     Args:
         place: any of ``ACCEPTED``.
-        branch: "teacher" or "student", of a pre-training run; of no effect on anything else.
+        branch: "teacher" or "student" of a pre-training run; no effect on anything else.
 
     Raises:
-        ValueError: there is nothing of the kind, or it cannot be read.
+        ValueError: there are no such weights, or they cannot be read.
     """
     if branch not in BRANCHES:
         raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
@@ -64,7 +66,7 @@ def read_weights(place: str, branch: Branch = "teacher") -> Weights:
         return _from_folder(path, branch)
     if path.is_file():
         return _from_file(path, branch)
-    if place.endswith(_FILES) or (os.sep in place and not place.startswith("hf-hub:")) or not _known_to_timm(place):
+    if place.endswith(_SUFFIXES) or (os.sep in place and not place.startswith("hf-hub:")) or not _is_timm_name(place):
         raise ValueError(f"weights {place!r} do not exist; give {ACCEPTED}")
     return _from_timm(place)
 
@@ -78,7 +80,7 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         config = json.loads((path / "config.json").read_text())
         pretrained, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{str(path / 'config.json')!r} is no configuration of a timm model: {error}") from error
+        raise ValueError(f"{str(path / 'config.json')!r} is not the configuration of a timm model: {error}") from error
     return Weights(
         _safetensors(path / "model.safetensors"),
         str(path),
@@ -90,66 +92,64 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
 
 
 def _from_file(path: Path, branch: Branch) -> Weights:
-    found: Any = _safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
-    if is_checkpoint(found):
-        config = found.get("run", {}).get("config", {})
+    content = _safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+    if is_checkpoint(content):
+        config = content.get("run", {}).get("config", {})
         data = config.get("data", {})
-        state = _branch_of(found["state_dict"], branch, path)
-        return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"), _classes(found))
-    while isinstance(found, Mapping) and not is_state(found):
-        key = next((key for key in _UNWRAPPED if isinstance(found.get(key), Mapping)), None)
+        state = _backbone_state(content["state_dict"], branch, path)
+        # Only a backbone has a head of its own; classifiers of frozen features are stored beside it.
+        classes = content.get("classes", ()) if "model.head.weight" in content["state_dict"] else ()
+        return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"), classes)
+    while isinstance(content, Mapping) and not is_state(content):
+        key = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if key is None:
-            raise ValueError(f"{str(path)!r} holds no weights but {list(found)[:5]}")
-        found = found[key]
-    if not is_state(found):
-        raise ValueError(f"{str(path)!r} holds no weights but a {type(found).__name__}")
-    return Weights(_plain(found), str(path), {}, None, None)
-
-
-def _classes(checkpoint: Mapping[str, Any]) -> Sequence[str]:
-    """Of the head in a checkpoint's backbone; classifiers of frozen features lie beside it."""
-    return checkpoint.get("classes", ()) if "model.head.weight" in checkpoint["state_dict"] else ()
+            raise ValueError(f"{str(path)!r} holds no weights but {list(content)[:5]}")
+        content = content[key]
+    if not is_state(content):
+        raise ValueError(f"{str(path)!r} holds no weights but a {type(content).__name__}")
+    return Weights(_backbone_only(content), str(path), {}, None, None)
 
 
 def _from_timm(name: str) -> Weights:
-    """Timm's own, downloaded unless they are on the disk already."""
+    """Timm's own weights, downloaded unless they are cached."""
     try:
-        model: Any = timm.create_model(name, pretrained=True)
+        model = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the network, of the hub, of timm
-        raise ValueError(f"timm's weights {name!r} cannot be had: {str(error).splitlines()[0]}") from error
-    told = model.pretrained_cfg
-    return Weights(model.state_dict(), f"timm's {name}", {}, list(told["mean"]), list(told["std"]))
+        raise ValueError(f"timm's weights {name!r} are not available: {str(error).splitlines()[0]}") from error
+    pretrained = cast(dict[str, Any], model.pretrained_cfg)
+    return Weights(model.state_dict(), f"timm's {name}", {}, list(pretrained["mean"]), list(pretrained["std"]))
 
 
-def _known_to_timm(name: str) -> bool:
+def _is_timm_name(name: str) -> bool:
     return name.startswith("hf-hub:") or is_model(name.split(".")[0])
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # safetensors raises its own, without a common base
-        raise ValueError(f"{str(path)!r} is no readable safetensors file: {error}") from error
+    except Exception as error:  # safetensors' errors have no common base class
+        raise ValueError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
 
 
-def _branch_of(state: Mapping[str, Tensor], branch: Branch, path: Path) -> dict[str, Tensor]:
-    """The backbone in a task's state."""
-    pretraining = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
-    dense = ("model.maps.backbone.", "model.net.backbone.maps.backbone.")  # segmentation, detection
-    for prefix in (pretraining[branch], "features.backbone.", *dense, "model."):
-        if found := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
-            return found
+def _backbone_state(state: Mapping[str, Tensor], branch: Branch, path: Path) -> dict[str, Tensor]:
+    """The backbone in the state of a task."""
+    is_pretraining = any(name.startswith(_BRANCH_PREFIXES["student"]) for name in state)
+    for prefix in (_BRANCH_PREFIXES[branch],) if is_pretraining else _DOWNSTREAM_PREFIXES:
+        if backbone := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
+            return backbone
+    if is_pretraining:
+        raise ValueError(f"{str(path)!r} is of a run without a {branch}; set backbone.branch=student")
     raise ValueError(f"{str(path)!r} is of a run that has no backbone")
 
 
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes of wrappers, the pretext task's own, and the official tables of position indices."""
-    found = dict(state)
+def _backbone_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes of wrappers, parameters of the pretext task, and the official tables of position indices."""
+    tensors = dict(state)
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return {
         name: value
-        for name, value in found.items()
-        if not name.startswith(_FORGOTTEN) and not name.endswith("relative_position_index")
+        for name, value in tensors.items()
+        if not name.startswith(_PRETEXT_ONLY) and not name.endswith("relative_position_index")
     }

@@ -5,18 +5,18 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision import transforms
 
-from conmim_lightning.data.crop import RandomResizedCrop
-from conmim_lightning.data.pixels import DecodedPicture, to_tensor
+from conmim_lightning.data.images.pixels import DecodedImage, to_tensor
 from conmim_lightning.data.transforms.classification import EvaluationTransform, TrainTransform
-from conmim_lightning.randomness import generator
+from conmim_lightning.data.transforms.crop import RandomResizedCrop
+from conmim_lightning.rng import generator
 
 MEAN = (0.485, 0.456, 0.406)
 
 
-def photo(width: int, height: int, channels: int = 3) -> DecodedPicture:
+def photo(width: int, height: int, channels: int = 3) -> DecodedImage:
     y, x = np.mgrid[:height, :width]
     planes = [127 + 90 * np.sin(x / (9 + c)) * np.cos(y / (7 + 2 * c)) for c in range(channels)]
-    return DecodedPicture(torch.from_numpy(np.stack(planes).astype(np.uint8)))
+    return DecodedImage(torch.from_numpy(np.stack(planes).astype(np.uint8)))
 
 
 def train(**changes):
@@ -28,31 +28,31 @@ def train(**changes):
 @pytest.mark.parametrize("resize", [72, 64])
 def test_evaluation_is_torchvisions_resize_and_crop(width, height, resize):
     """official: Resize(256) and CenterCrop(224) of torchvision on Pillow images."""
-    picture = photo(width, height)
-    image = Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
-    theirs = transforms.Compose(
+    decoded = photo(width, height)
+    image = Image.fromarray(decoded.pixels.permute(1, 2, 0).numpy())
+    torchvisions = transforms.Compose(
         [transforms.Resize(resize, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(64)]
     )
-    wanted, found = to_tensor(theirs(image)).int(), EvaluationTransform(64, resize=resize)(picture).int()
-    assert found.shape == wanted.shape == (3, 64, 64)
-    difference = (found - wanted).abs()  # rounded after other passes than in Pillow, see data.pixels
+    expected, pixels = to_tensor(torchvisions(image)).int(), EvaluationTransform(64, resize=resize)(decoded).int()
+    assert pixels.shape == expected.shape == (3, 64, 64)
+    difference = (pixels - expected).abs()  # rounded after other passes than in Pillow, see data.images.pixels
     assert difference.max() <= 2
     assert (difference > 1).float().mean() < 1e-3
 
 
-def test_a_ribbon_costs_no_more_than_its_middle():
+def test_a_ribbon_takes_no_longer_than_its_middle():
     transform = EvaluationTransform(64, resize=72)
     ribbon = photo(9000, 3)
-    middle = DecodedPicture(ribbon.pixels[:, :, 4494:4506])
+    middle = DecodedImage(ribbon.pixels[:, :, 4494:4506])
     assert torch.equal(transform(ribbon), transform(middle))
 
 
 def test_the_augmentation_is_timms():
-    """The same operations at the same strengths as timm's own pipeline for this description."""
-    theirs = create_transform(
+    """The same operations at the same strengths as timm's pipeline for this description."""
+    pipeline = create_transform(
         64, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", mean=MEAN
     )
-    augment = next(part for part in theirs.transforms if type(part).__name__ == "RandAugment")
+    augment = next(step for step in pipeline.transforms if type(step).__name__ == "RandAugment")
     ours = train().augment
     assert ours.num_layers == augment.num_layers
     settings = [
@@ -62,19 +62,19 @@ def test_the_augmentation_is_timms():
 
 
 def test_a_sample_follows_from_its_generator_alone():
-    picture, transform = photo(90, 70), train()
+    image, transform = photo(90, 70), train()
     before = np.random.get_state()[1].copy()
-    first = transform(picture, generator(0, 1, 2))
+    first = transform(image, generator(0, 1, 2))
     assert (np.random.get_state()[1] == before).all()
     np.random.seed(5)
-    assert torch.equal(first, transform(picture, generator(0, 1, 2)))
-    assert not torch.equal(first, transform(picture, generator(0, 1, 3)))
+    assert torch.equal(first, transform(image, generator(0, 1, 2)))
+    assert not torch.equal(first, transform(image, generator(0, 1, 3)))
 
 
-def test_without_augmentation_it_is_the_crop():
-    picture = photo(90, 70)
+def test_without_augmentation_only_the_crop_remains():
+    image = photo(90, 70)
     assert torch.equal(
-        train(auto_augment=None)(picture, generator(0, 0, 0)), RandomResizedCrop(64)(picture, generator(0, 0, 0))
+        train(auto_augment=None)(image, generator(0, 0, 0)), RandomResizedCrop(64)(image, generator(0, 0, 0))
     )
 
 
@@ -85,8 +85,8 @@ def test_every_operation_works_on_grey_and_on_colour(channels):
         assert transform(photo(70, 70, channels), generator(0, 0, index)).shape == (channels, 64, 64)
 
 
-def test_no_bits_are_black():
-    """As with the Pillow of the official code's time; Pillow 13 refuses."""
+def test_zero_bits_are_black():
+    """As with the Pillow of the official code's time; Pillow 13 raises."""
     transform = train(auto_augment="rand-m10-n15-inc1")
     posterize = next(op for op in transform.augment.ops if op.name == "PosterizeIncreasing")
     posterize.prob = 1.0
@@ -94,7 +94,7 @@ def test_no_bits_are_black():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: train(auto_augment="augmix"), "rand-m..., or null, got 'augmix'"),
         (lambda: train(auto_augment="rand-m9-z3"), "not understood by timm"),
@@ -102,6 +102,6 @@ def test_no_bits_are_black():
         (lambda: EvaluationTransform(64, resize=63), "1 <= size <= resize, got 64 and 63"),
     ],
 )
-def test_bad_settings(make, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_settings(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Images, boxes and masks must go the same way."""
+"""Images, boxes and masks are transformed together."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from conmim_lightning.batches import Objects
 from conmim_lightning.data.transforms.detection import FitSquare, ScaleJitter, boxes_of
 
 
-def drawn(seed: int) -> torch.Generator:
+def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -20,53 +20,53 @@ def scene(masks: bool = True):
         mask[top:bottom, left:right] = True
     image[0, shapes[0]], image[1, shapes[1]] = 200, 200
     crowd = torch.tensor([False, False, True])
-    kept = shapes if masks else shapes[:0]
-    return image, Objects(boxes, torch.tensor([4, 2, 1]), kept, crowd, torch.tensor([660.0, 1080.0, 450.0]))
+    given = shapes if masks else shapes[:0]
+    return image, Objects(boxes, torch.tensor([4, 2, 1]), given, crowd, torch.tensor([660.0, 1080.0, 450.0]))
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_image_and_objects_go_together(masks):
-    jitter, seen = ScaleJitter(size=64, mean=[0.0] * 3, scale=(0.5, 2.0)), 0
+def test_image_and_objects_are_transformed_together(masks):
+    jitter, count = ScaleJitter(size=64, mean=[0.0] * 3, scale=(0.5, 2.0)), 0
     for seed in range(40):
-        pixels, size, objects = jitter(*scene(masks), drawn(seed))
+        pixels, size, objects = jitter(*scene(masks), seeded(seed))
         assert pixels.shape == (3, 64, 64)
         height, width = size.tolist()
         assert not pixels[:, height:].any()
         assert not pixels[:, :, width:].any()
         assert 1 not in objects.labels.tolist()  # the crowd
-        for number, label in enumerate(objects.labels.tolist()):
+        for index, label in enumerate(objects.labels.tolist()):
             bright = pixels[0 if label == 4 else 1] > 100
-            left, top, right, bottom = objects.boxes[number].round().int().tolist()
+            left, top, right, bottom = objects.boxes[index].round().int().tolist()
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height
             assert bright[top:bottom, left:right].float().mean() > 0.8
             assert bright.sum() < 1.3 * (right - left + 1) * (bottom - top + 1)
             if masks:
-                assert (objects.masks[number] == bright).float().mean() > 0.98
-            seen += 1
-    assert seen > 40
+                assert (objects.masks[index] == bright).float().mean() > 0.98
+            count += 1
+    assert count > 40
 
 
 def test_scales_are_those_of_the_recipe():
-    """From a tenth to twice the size that just fits."""
+    """From a tenth to twice the size that fits exactly."""
     image = torch.zeros(3, 100, 50, dtype=torch.uint8)
     empty = Objects(
         torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), torch.zeros(0, 100, 50, dtype=torch.bool),
         torch.zeros(0, dtype=torch.bool), torch.zeros(0),
     )  # fmt: skip
     jitter = ScaleJitter(size=200, mean=[0.5] * 3)
-    sizes = [jitter(image, empty, drawn(seed))[1].tolist() for seed in range(200)]
+    sizes = [jitter(image, empty, seeded(seed))[1].tolist() for seed in range(200)]
     heights = [height for height, _ in sizes]
     assert min(heights) < 40
     assert sum(height == 200 for height in heights) / 200 == pytest.approx(10 / 19, abs=0.1)
     assert all(width <= 200 for _, width in sizes)
-    assert jitter(image, empty, drawn(0))[2].masks.shape == (0, 200, 200)
+    assert jitter(image, empty, seeded(0))[2].masks.shape == (0, 200, 200)
 
 
-def test_nothing_is_left_out_that_is_seen_and_nothing_kept_that_is_not():
+def test_exactly_the_visible_objects_remain():
     jitter = ScaleJitter(size=32, mean=[0.0] * 3, scale=(3.0, 3.0), flip=0)
     for seed in range(30):
-        pixels, _, objects = jitter(*scene(), drawn(seed))
+        pixels, _, objects = jitter(*scene(), seeded(seed))
         labels = set(objects.labels.tolist())
         for label, channel in ((4, 0), (2, 1)):
             bright = int((pixels[channel] > 150).sum())

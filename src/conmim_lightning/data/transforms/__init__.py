@@ -1,1 +1,1 @@
-"""From pictures to the tensors of downstream tasks."""
+"""Transforms from images to the tensors of pre-training and downstream tasks."""

@@ -1,95 +1,63 @@
-"""Crops of labelled images: what fine-tuning trains on and what it is judged by."""
+"""Transforms of labelled images for fine-tuning and evaluation."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image, ImageOps
 from timm.data import rand_augment_transform
+from timm.data.auto_augment import RandAugment
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from conmim_lightning.data.crop import RandomResizedCrop
-from conmim_lightning.data.decode import MODES
-from conmim_lightning.data.pixels import to_tensor
-from conmim_lightning.randomness import seeded_globally
+from conmim_lightning.data.images.decode import MODES
+from conmim_lightning.data.images.pixels import AnyImage, to_tensor
+from conmim_lightning.data.transforms.crop import RandomResizedCrop
+from conmim_lightning.rng import seeded_globally
 
-_AUGMENTED = (1, 3)
-_LONGEST = 4  # long side that is resized, in units of the short one
-_TRANSLATION = 0.45  # timm's share of the side
+ClassificationTransform = Callable[[AnyImage, Generator], Tensor]
+"""Image to (C, size, size) uint8, with everything random sampled from the generator."""
 
-
-class AnyPicture(Protocol):
-    """An image that gives regions of itself, or all."""
-
-    width: int
-    height: int
-
-    def region(self, box: tuple[int, int, int, int], size: int) -> Tensor:
-        """A region resized to (C, size, size) uint8."""
-        ...
-
-    def whole(self) -> Tensor:
-        """All pixels, (C, H, W) uint8."""
-        ...
+_AUGMENTED = (1, 3)  # channels
+_LONGEST = 4  # longer side that is resized, in units of the shorter one
+_TRANSLATION = 0.45  # timm's fraction of the side
 
 
 class TrainTransform:
-    """A random resized crop, flipped with probability 1/2, then timm's RandAugment.
+    """A random resized crop with a random flip, then timm's RandAugment.
 
     Normalisation and random erasing follow on the training device.
 
     Args:
-        crop: geometry, flip included.
+        crop: random crop, flip included.
         auto_augment: timm's description, such as "rand-m9-mstd0.5-inc1"; null for none.
-        mean: of the images, per channel, in units of the full range; fills what an operation leaves empty.
+        mean: of the images, per channel, on a scale of 0 to 1; fills what an operation leaves empty.
 
     Raises:
-        ValueError: the description is none of timm's RandAugment, or the images are neither grey nor RGB.
+        ValueError: the description is not one of timm's RandAugment, or the images are neither grey nor RGB.
     """
 
     def __init__(self, *, crop: RandomResizedCrop, mean: Sequence[float], auto_augment: str | None = None) -> None:
         self.crop = crop
-        self.augment: Any = None
-        if auto_augment is None:
-            return
-        if len(mean) not in _AUGMENTED:
-            raise ValueError(f"auto_augment needs grey or RGB images, got {len(mean)} channels; set it to null")
-        if not auto_augment.startswith("rand-m"):
-            raise ValueError(f"auto_augment must be one of timm's rand-m..., or null, got {auto_augment!r}")
-        fill = [min(255, round(255 * value)) for value in mean]
-        settings = {
-            "translate_const": int(crop.size * _TRANSLATION),
-            "img_mean": tuple(fill) if len(fill) > 1 else fill[0],
-            "interpolation": Image.Resampling.BICUBIC,
-        }
-        try:
-            self.augment = rand_augment_transform(auto_augment, settings)
-        except (AssertionError, ValueError) as error:
-            raise ValueError(f"auto_augment={auto_augment!r} is not understood by timm: {error}") from error
-        for operation in self.augment.ops:
-            if operation.name.startswith("Posterize"):
-                operation.aug_fn = _posterize
+        self.augment = None if auto_augment is None else _rand_augment(auto_augment, mean, crop.size)
 
-    def __call__(self, picture: AnyPicture, generator: Generator) -> Tensor:
-        """Transform drawn from the generator, (C, size, size) uint8."""
-        crop = self.crop(picture, generator)
+    def __call__(self, image: AnyImage, generator: Generator) -> Tensor:
+        """Sample a transform, (C, size, size) uint8."""
+        crop = self.crop(image, generator)
         if self.augment is None:
             return crop
-        mode = MODES[len(crop)]
-        image = Image.fromarray(crop.permute(1, 2, 0).squeeze(-1).numpy(), mode=mode)
+        pil = Image.fromarray(crop.permute(1, 2, 0).squeeze(-1).numpy(), mode=MODES[len(crop)])
         with seeded_globally(int(torch.randint(1 << 62, (1,), generator=generator))):
-            return to_tensor(self.augment(image)).contiguous()
+            return to_tensor(self.augment(pil)).contiguous()
 
 
 class EvaluationTransform:
-    """The shorter side resized, bicubic, then the central square.
+    """Resize the shorter side, bicubic, and crop the central square.
 
-    official: 256, then 224; from 384 pixels on resized to the size itself.
+    official: 256, then 224; from 384 pixels on, resize to the size itself.
 
     Args:
-        size: side of the result in pixels.
-        resize: pixels of the shorter side before the crop, at least ``size``; null for size.
+        size: pixels per side of the result.
+        resize: pixels of the shorter side before the crop, at least ``size``; null for ``size``.
 
     Raises:
         ValueError: resize is below size.
@@ -101,9 +69,9 @@ class EvaluationTransform:
         if not 1 <= size <= self.resize:
             raise ValueError(f"evaluation needs 1 <= size <= resize, got {size} and {resize}")
 
-    def __call__(self, picture: AnyPicture, generator: Generator | None = None) -> Tensor:
-        """(C, size, size) uint8; nothing is drawn."""
-        pixels = _without_ends(picture.whole())
+    def __call__(self, image: AnyImage, generator: Generator | None = None) -> Tensor:
+        """(C, size, size) uint8; nothing is random."""
+        pixels = _without_ends(image.whole())
         height, width = pixels.shape[1:]
         short, long = sorted((height, width))
         long = int(self.resize * long / short)
@@ -114,17 +82,38 @@ class EvaluationTransform:
         return pixels[:, top : top + self.size, left : left + self.size].contiguous()
 
 
+def _rand_augment(description: str, mean: Sequence[float], size: int) -> RandAugment:
+    if len(mean) not in _AUGMENTED:
+        raise ValueError(f"auto_augment needs grey or RGB images, got {len(mean)} channels; set it to null")
+    if not description.startswith("rand-m"):
+        raise ValueError(f"auto_augment must be one of timm's rand-m..., or null, got {description!r}")
+    fill = [min(255, round(255 * value)) for value in mean]
+    settings = {
+        "translate_const": int(size * _TRANSLATION),
+        "img_mean": tuple(fill) if len(fill) > 1 else fill[0],
+        "interpolation": Image.Resampling.BICUBIC,
+    }
+    try:
+        augment = rand_augment_transform(description, settings)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"auto_augment={description!r} is not understood by timm: {error}") from error
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return augment
+
+
 def _without_ends(pixels: Tensor) -> Tensor:
-    """Cut what lies far outside of the central square, which resizing would make huge."""
+    """Remove what is far outside the central square, which resizing would make huge."""
     height, width = pixels.shape[1:]
-    most = _LONGEST * min(height, width)
-    cut_rows, cut_columns = max(height - most, 0) // 2, max(width - most, 0) // 2
+    longest = _LONGEST * min(height, width)
+    cut_rows, cut_columns = max(height - longest, 0) // 2, max(width - longest, 0) // 2
     return pixels[:, cut_rows : height - cut_rows, cut_columns : width - cut_columns]
 
 
-def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
     """Keep the highest bits of each value; none at full strength.
 
-    official: with the Pillow of that time no bits gave a black image; newer ones refuse, and with them timm fails.
+    official: 0 bits gave a black image with the Pillow of that time; newer versions raise, and timm fails with them.
     """
     return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)

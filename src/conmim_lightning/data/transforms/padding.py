@@ -1,4 +1,4 @@
-"""Filling an image up to a square."""
+"""Padding images to squares."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 
-def fill_of(mean: Sequence[float]) -> list[int]:
-    """Values of the mean colour, 0 to 255, so that after normalisation the filling is about 0."""
+def mean_color(mean: Sequence[float]) -> list[int]:
+    """Grey levels of the mean, 0 to 255, so that padding is about 0 after normalisation."""
     return [min(255, max(0, round(255 * value))) for value in mean]
 
 
-def padded(pixels: Tensor, size: int, fill: Sequence[int]) -> Tensor:
-    """(C, H, W) filled up below and to the right to (C, size, size), with a value a channel."""
+def pad_to_square(pixels: Tensor, size: int, fill: Sequence[int]) -> Tensor:
+    """Pad (C, H, W) at the bottom and right to (C, size, size), with one value per channel."""
     if tuple(pixels.shape[1:]) == (size, size):
         return pixels.contiguous()
-    found = torch.tensor(list(fill), dtype=pixels.dtype).view(-1, 1, 1).repeat(1, size, size)
-    found[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-    return found
+    padded = torch.tensor(list(fill), dtype=pixels.dtype).view(-1, 1, 1).repeat(1, size, size)
+    padded[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    return padded

@@ -1,31 +1,31 @@
-"""Crops of images with class maps: what segmentation trains on."""
+"""Transforms of images with class maps for segmentation."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from conmim_lightning.data.transforms.padding import fill_of, padded
+from conmim_lightning.data.transforms.padding import mean_color, pad_to_square
+from conmim_lightning.data.transforms.resize import resize_nearest, rounded_sides
 
-_TRIES = 10
+_ATTEMPTS = 10
 
 
 class SegmentationTransform:
-    """Image and map resized together, cropped so that no class fills the crop, flipped, distorted, padded.
+    """Resize image and map together, crop so that no class fills the crop, flip, distort and pad.
 
     As in mmsegmentation on ADE20K. Normalisation follows on the training device.
 
     Args:
-        size: side of the result in pixels.
-        shorter_side: that images are resized to, times a random ratio.
-        longest_side: that the longer side has at most, times the same ratio.
+        size: pixels per side of the result.
+        shorter_side: to which images are resized, times a random ratio.
+        longest_side: largest length of the longer side, times the same ratio.
         ratio: smallest and largest ratio.
-        max_share: of labelled pixels that one class may have in a crop; ten tries are made. 1 takes any crop.
-        flip: probability of a flip from left to right; 0 where sides mean something.
+        max_fraction: of labelled pixels that one class may have in a crop, in ten attempts; 1 accepts any crop.
+        flip: probability of a horizontal flip; 0 if left and right have a meaning.
         photometric: distortion of colours; null for none.
-        mean: of the images, per channel, in units of the full range; fills what an image leaves empty.
+        mean: of the images, per channel, on a scale of 0 to 1; fills what an image leaves empty.
 
     Raises:
         ValueError: a number is out of its range.
@@ -39,9 +39,9 @@ class SegmentationTransform:
         shorter_side: int = 512,
         longest_side: int = 2048,
         ratio: Sequence[float] = (0.5, 2.0),
-        max_share: float = 0.75,
+        max_fraction: float = 0.75,
         flip: float = 0.5,
-        photometric: Any = None,
+        photometric: Callable[[Tensor, Generator], Tensor] | None = None,
     ) -> None:
         if size < 1 or not 1 <= shorter_side <= longest_side:
             raise ValueError(
@@ -50,71 +50,54 @@ class SegmentationTransform:
             )
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be [smallest, largest] with 0 < smallest <= largest, got {list(ratio)}")
-        if not 0 < max_share <= 1 or not 0 <= flip <= 1:
-            raise ValueError(f"max_share must lie in (0, 1] and flip in [0, 1], got {max_share} and {flip}")
+        if not 0 < max_fraction <= 1 or not 0 <= flip <= 1:
+            raise ValueError(f"max_fraction must lie in (0, 1] and flip in [0, 1], got {max_fraction} and {flip}")
         self.size = size
         self.shorter_side = shorter_side
         self.longest_side = longest_side
         self.ratio = tuple(ratio)
-        self.max_share = max_share
+        self.max_fraction = max_fraction
         self.flip = flip
         self.photometric = photometric
-        self.fill = fill_of(mean)
+        self.fill = mean_color(mean)
 
     def __call__(self, pixels: Tensor, label: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Crop drawn from the generator.
+        """Sample a crop.
 
         Args:
             pixels: (C, H, W) uint8.
             label: (H, W) int16.
-            generator: to draw from.
+            generator: to sample from.
 
         Returns:
-            (C, size, size) uint8 and (size, size) int16, -1 where padded.
+            (C, size, size) uint8 and (size, size) int16, -1 in the padding.
         """
-        ratio = self.ratio[0] + (self.ratio[1] - self.ratio[0]) * _draw(generator)
+        ratio = self.ratio[0] + (self.ratio[1] - self.ratio[0]) * _uniform(generator)
         sides = label.shape
         factor = ratio * min(self.shorter_side / min(sides), self.longest_side / max(sides))
-        target = [max(1, int(side * factor + 0.5)) for side in sides]
-        label = resized_map(label, target)
-        top, left = self._place(label, generator)
+        target = rounded_sides(sides, factor)
+        label = resize_nearest(label, target)
+        top, left = self._corner(label, generator)
         window = (..., slice(top, top + self.size), slice(left, left + self.size))
         pixels = interpolate(pixels[None], target, mode="bilinear")[0][window]  # official: without antialiasing
         label = label[window]
-        if _draw(generator) < self.flip:
+        if _uniform(generator) < self.flip:
             pixels, label = pixels.flip(-1), label.flip(-1)
         if self.photometric is not None:
             pixels = self.photometric(pixels, generator)
-        return padded(pixels, self.size, self.fill), padded(label[None], self.size, [-1])[0]
+        return pad_to_square(pixels, self.size, self.fill), pad_to_square(label[None], self.size, [-1])[0]
 
-    def _place(self, label: Tensor, generator: Generator) -> tuple[int, int]:
-        """Top and left of a crop."""
-        room = [max(0, side - self.size) + 1 for side in label.shape]
+    def _corner(self, label: Tensor, generator: Generator) -> tuple[int, int]:
+        """Sample top and left of a crop."""
+        choices = [max(0, side - self.size) + 1 for side in label.shape]
         top, left = 0, 0
-        for _ in range(_TRIES):
-            top, left = (int(_draw(generator) * places) for places in room)
+        for _ in range(_ATTEMPTS):
+            top, left = (int(_uniform(generator) * count) for count in choices)
             counts = (label[top : top + self.size, left : left + self.size] + 1).flatten().long().bincount()[1:]
-            if self.max_share == 1 or ((counts > 0).sum() > 1 and counts.max() < self.max_share * counts.sum()):
+            if self.max_fraction == 1 or ((counts > 0).sum() > 1 and counts.max() < self.max_fraction * counts.sum()):
                 break
         return top, left
 
 
-def resized_map(
-    label: Tensor, target: Sequence[int], window: tuple[slice, slice] = (slice(None), slice(None))
-) -> Tensor:
-    """(..., H, W) of any type resized to the nearest values.
-
-    Args:
-        label: what to resize.
-        target: height and width.
-        window: rows and columns of the result to make.
-    """
-    rows, columns = (
-        ((torch.arange(wanted)[part] + 0.5) * side / wanted).long().clamp(max=side - 1)
-        for wanted, side, part in zip(target, label.shape[-2:], window, strict=True)
-    )
-    return label[..., rows, :][..., columns]
-
-
-def _draw(generator: Generator) -> float:
+def _uniform(generator: Generator) -> float:
     return float(torch.rand((), generator=generator))

@@ -1,0 +1,77 @@
+"""IoU of a segmenter per class, and drawings of its predictions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Trainer
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from conmim_lightning.callbacks.reports.base import DenseReport
+from conmim_lightning.callbacks.reports.drawing import class_colors, draw_classes, save_panels
+from conmim_lightning.callbacks.reports.tables import confused_with
+from conmim_lightning.metrics.segmentation import class_ious
+
+
+class SegmentationReport(DenseReport):
+    """Write ``per_class.tsv``, ``pictures/`` (image, prediction, annotation, errors, legend), and predicted class maps.
+
+    Predictions are PNG files named like the images, with the values of the collection's own maps.
+
+    Args:
+        dirpath: see ``DenseReport``.
+        pictures: see ``DenseReport``.
+        predictions: folder for class maps; null for none.
+    """
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the table of classes."""
+        self.write_table(trainer, _per_class(pl_module.metrics["test"].matrix.cpu(), list(pl_module.classes)))
+
+    def add(
+        self, task: Any, name: str, index: int, outputs: Any, batch: Any, position: int, image: Tensor | None
+    ) -> None:
+        """Write and draw a prediction."""
+        prediction = outputs["predictions"][position].cpu()
+        if self.predictions is not None:
+            self._write_map(prediction.numpy() + task.trainer.datamodule.first_class, name)
+        if image is not None:
+            label = batch.label[position].cpu()
+            _draw(image, prediction, label, task.classes, self.figure_path(name, index))
+
+    def _write_map(self, values: NDArray[np.int16], name: str) -> None:
+        assert self.predictions is not None
+        target = self.predictions / Path(name).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.astype(np.uint8 if values.max() < 256 else np.uint16)).save(target)
+
+
+def _draw(image: Tensor, prediction: Tensor, label: Tensor, names: list[str], path: Path) -> None:
+    """Image, prediction and, if it is known, annotation and errors."""
+    panels = [("image", image), ("prediction", draw_classes(image, prediction))]
+    labelled = label >= 0
+    if labelled.any():
+        wrong = labelled & (prediction != label)
+        fraction = float(wrong.sum() / labelled.sum())
+        panels += [
+            ("annotation", draw_classes(image, label)),
+            (f"errors: {fraction:.1%} of the pixels", draw_classes(image, torch.where(wrong, 0, -1), 0.8)),
+        ]
+    shown = torch.cat([prediction.flatten(), label[labelled]]).unique().tolist()
+    colors = class_colors(len(names))
+    save_panels(panels, path, {names[label]: colors[label] for label in shown})
+
+
+def _per_class(matrix: Tensor, names: list[str]) -> str:
+    """One line per class: name, pixels, IoU, accuracy, most frequent error and its fraction."""
+    ious, counts = class_ious(matrix).tolist(), matrix.double().numpy()
+    lines = ["class\tpixels\tiou\taccuracy\tconfused_with\tfraction"]
+    for label, name in enumerate(names):
+        pixels = counts[label].sum()
+        accuracy = counts[label, label] / pixels if pixels else float("nan")
+        wrong = confused_with(counts, label, names)
+        lines.append(f"{name}\t{int(pixels)}\t{ious[label]:.4f}\t{accuracy:.4f}\t{wrong}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,21 @@
+"""Columns that the tables per class share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def confused_with(matrix: NDArray[Any], label: int, names: Sequence[str]) -> str:
+    """The most frequent wrong prediction of a class and its fraction, separated by a tab; both empty for none.
+
+    Args:
+        matrix: (K, K) counts, rows are classes, columns predictions.
+        label: of the class.
+        names: of the classes.
+    """
+    wrong = matrix[label].copy()
+    wrong[label] = 0
+    most = int(np.argmax(wrong))
+    return f"{names[most]}\t{wrong[most] / matrix[label].sum():.4f}" if wrong[most] else "\t"

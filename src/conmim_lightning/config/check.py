@@ -1,0 +1,144 @@
+"""Check of a composed configuration, before anything slow starts."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conmim_lightning.config.signatures import allowed, signature_faults, targets
+
+_PACKAGED = Path(__file__).parents[1] / "conf"
+CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "conf").resolve())
+"""Folder of the configuration groups."""
+
+_GROUPS = ("data", "masking", "perturbation", "loss", "backbone", "task", "optimizer", "schedule", "trainer")
+_SETTINGS = ("masking", "perturbation", "loss", "schedule")  # whose constructors only check numbers
+_COLLECTIONS = ("callbacks", "logger")
+_PATHS = ("root_dir", "data_dir", "run_dir")
+_VALUES = (
+    "seed", "resume", "stages", "paths", "checkpoint", "output", "branch", "head", "images", "predictions",
+    "all_scores", "pictures", "inference",
+)  # fmt: skip
+_COMMANDS = ("benchmark", "plan", "inspect", "format")
+_TOP_LEVEL = (*_GROUPS, *_COLLECTIONS, *_COMMANDS, *_VALUES)
+
+
+class ConfigError(ValueError):
+    """All faults of a configuration, one per line."""
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Check a composed configuration against the signatures of its targets.
+
+    Returns:
+        The configuration as dictionaries, with every interpolation resolved.
+
+    Raises:
+        ConfigError: an unknown top-level key, a value that is missing ("???") or does not resolve, a target that cannot
+            be imported, an argument that the target does not accept or that it needs, a setting that is out of range;
+            all faults at once.
+    """
+    faults = [f"{key}: unknown; {allowed(key, _TOP_LEVEL)}" for key in map(str, cfg) if key not in _TOP_LEVEL]
+    faults += [*_distinct(_unresolved(cfg, "")), *_path_faults(cfg), *_precision_faults(cfg)]
+    written = OmegaConf.to_container(cfg, resolve=False)  # interpolated groups are checked in their own place
+    assert isinstance(written, dict)
+    faults += _without_target(written)
+    misfits = [
+        (name, f"{name}.{key}: {fault}") for name, node in targets(written, "") for key, fault in signature_faults(node)
+    ]
+    faults += [fault for _, fault in misfits]
+    faults += _setting_faults(cfg, {name.split(".")[0] for name, _ in misfits})
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        raise ConfigError(f"{len(faults)} fault(s) in the configuration:\n{lines}")
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def _without_target(written: dict[Any, Any]) -> Iterator[str]:
+    """Groups, callbacks and loggers without a target."""
+    for group in _GROUPS:
+        changes_only = group == "data" and "task" not in written  # evaluate merges them with a run's own
+        if group in written and not changes_only and not _has_target(written[group]):
+            yield f"{group}._target_: missing; choose an option of the group, {group}=..."
+    for group in _COLLECTIONS:
+        for name, node in (written.get(group) or {}).items():
+            if not _has_target(node):
+                yield f"{group}.{name}: has no _target_; to remove it, write ~{group}.{name}"
+
+
+def _has_target(node: Any) -> bool:
+    return isinstance(node, str) or (isinstance(node, dict) and "_target_" in node)  # a string is an interpolation
+
+
+def _setting_faults(cfg: DictConfig, misfits: set[str]) -> Iterator[str]:
+    """Values that the constructor of a group rejects."""
+    from hydra.utils import instantiate
+
+    for group in _SETTINGS:
+        if group not in cfg or group in misfits:
+            continue
+        try:
+            node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+        except (OmegaConfBaseException, ValueError):
+            continue  # reported as unresolved
+        if not isinstance(node, dict) or "_target_" not in node:
+            continue
+        try:
+            instantiate(node)
+        except Exception as error:
+            text = str(error.__cause__ or error)
+            yield text if text.startswith(f"{group}.") else f"{group}: {text}"
+
+
+def _path_faults(cfg: DictConfig) -> Iterator[str]:
+    """Unknown paths, and values that are not paths."""
+    for key in cfg.get("paths") or ():
+        if key not in _PATHS:
+            yield f"paths.{key}: unknown; {allowed(key, _PATHS)}"
+            continue
+        unset = OmegaConf.is_missing(cfg.paths, key) or OmegaConf.is_interpolation(cfg.paths, key)
+        if not unset and not isinstance(cfg.paths[key], str):
+            yield f"paths.{key}: must be a path, got {cfg.paths[key]!r}"
+
+
+def _precision_faults(cfg: DictConfig) -> Iterator[str]:
+    """A fused optimizer with float16's loss scaler, whose gradients could not be clipped."""
+    names = ("trainer.precision", "optimizer.fused")
+    values = [OmegaConf.select(cfg, name, throw_on_resolution_failure=False) for name in names]
+    if values == ["16-mixed", True]:
+        yield "trainer.precision: 16-mixed needs optimizer.fused=false: a fused step hides the gradients"
+
+
+def _unresolved(node: Any, name: str) -> Iterator[str]:
+    """Values that are missing or whose interpolation fails."""
+    for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
+        where = f"{name}.{key}" if name else str(key)
+        if OmegaConf.is_missing(node, key):
+            yield f"{where}: missing; give it a value, such as {where}=..."
+            continue
+        try:
+            value = node[key]
+        except (OmegaConfBaseException, ValueError) as error:
+            yield f"{where}: {_explain(error, node._get_root())}"
+            continue
+        if OmegaConf.is_config(value):
+            yield from _unresolved(value, where)
+
+
+def _explain(error: Exception, cfg: Any) -> str:
+    """The first line, without OmegaConf's prefix; for a key that another group lacks, what that means."""
+    first = str(error).splitlines()[0].removeprefix("ValueError raised while resolving interpolation: ")
+    missing = re.fullmatch(r"Interpolation key '((\w+)[^']*)' not found", first)
+    if missing is None or missing[2] not in _GROUPS:
+        return first
+    lacking = f"{missing[1]}, which the chosen {missing[2]} lacks" if missing[2] in cfg else f"a {missing[2]}"
+    return f"needs {lacking}; choose groups that fit together"
+
+
+def _distinct(faults: Iterable[str]) -> list[str]:
+    """Each fault only where it appears first."""
+    seen: set[str] = set()
+    return [fault for fault in faults if (text := fault.partition(": ")[2]) not in seen and not seen.add(text)]

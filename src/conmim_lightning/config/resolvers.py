@@ -1,0 +1,95 @@
+"""Functions that configurations may call; none of them reads images or annotations."""
+
+import netrc
+import os
+
+from omegaconf import OmegaConf
+
+
+def divide(number: int, divisor: int, what: str) -> int:
+    """``number / divisor``; ValueError if it does not divide."""
+    if divisor < 1 or number % divisor:
+        raise ValueError(f"{what}: {number} is not divisible by {divisor}")
+    return number // divisor
+
+
+def precision(accelerator: str = "auto") -> str:
+    """bf16-mixed if the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), otherwise 32-true.
+
+    Args:
+        accelerator: Lightning's name of the device, such as "auto", "gpu" or "cpu".
+    """
+    import torch
+
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16-mixed" if native() else "32-true"
+
+
+def required(hint: str) -> None:
+    """For a value that has a default in its group, but that an experiment requires from the user."""
+    raise ValueError(f"missing; {hint}")
+
+
+def segmentation_blocks(depth: int) -> list[int]:
+    """Blocks at a third, half, two thirds and the end (official: 3, 5, 7, 11 of 12; 7, 11, 15, 23 of 24)."""
+    return [round(depth * fraction) - 1 for fraction in (1 / 3, 1 / 2, 2 / 3, 1)]
+
+
+def quarter_blocks(depth: int) -> list[int]:
+    """The last block of each quarter (2, 5, 8, 11 of 12)."""
+    return [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+
+
+def last_block(depth: int) -> list[int]:
+    """The last block, in a list."""
+    return [depth - 1]
+
+
+def sliding_stride(size: int) -> int:
+    """Two thirds of a window (official: 341 of 512)."""
+    return size * 341 // 512
+
+
+def tenth(steps: int, accumulate: int) -> int:
+    """Batches in a tenth of a number of optimizer steps, at least one."""
+    return max(1, steps * accumulate // 10)
+
+
+def evaluation_resize(size: int) -> int:
+    """Pixels of the shorter side before the central crop (official: 8/7 of the size, from 384 on the size itself)."""
+    if not isinstance(size, int):
+        raise ValueError(f"backbone.img_size must be an integer, the side of square images, got {size}")
+    return size if size >= 384 else int(size / (224 / 256))
+
+
+def without_credential(variable: str, host: str) -> bool:
+    """Whether neither the environment variable nor the netrc file has a credential for the host."""
+    if os.environ.get(variable):
+        return False
+    try:
+        return netrc.netrc().authenticators(host) is None
+    except (OSError, netrc.NetrcParseError):
+        return True
+
+
+_RESOLVERS = (
+    required,
+    divide,
+    precision,
+    segmentation_blocks,
+    quarter_blocks,
+    last_block,
+    sliding_stride,
+    tenth,
+    evaluation_resize,
+    without_credential,
+)
+
+
+def register_resolvers() -> None:
+    """Register the functions above, and ``process``, the number of this process."""
+    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
+    for resolver in _RESOLVERS:
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,0 +1,88 @@
+"""Comparison of a configuration with the signatures of its targets."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+_HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+_PACKAGE = "conmim_lightning."
+_CUTOFF = 0.45  # of difflib's similarity
+
+Parameters = dict[str, inspect.Parameter]
+
+
+def targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dictionary with a ``_target_``, with its dotted name."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield name, node
+        for key, value in node.items():
+            yield from targets(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{name}.{index}")
+
+
+def signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and fault of each argument that does not fit the target's signature."""
+    try:
+        parameters = _parameters(_locate(node["_target_"]))
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        yield "_target_", f"{node['_target_']!r} cannot be used: {error}"
+        return
+    given = [key for key in node if key not in _HYDRA_KEYS]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in given:
+            if key not in parameters:
+                yield key, f"{node['_target_']} takes no such argument; {allowed(key, parameters)}"
+    if node.get("_partial_"):
+        return
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if required and key not in given:
+            yield key, f"missing; {node['_target_']} needs it"
+
+
+def allowed(key: str, keys: Iterable[str]) -> str:
+    """Name the allowed keys that are closest to an unknown one, then all of them."""
+    names = [str(name) for name in keys if name not in _HYDRA_KEYS]
+    closest = get_close_matches(key, names, n=2, cutoff=_CUTOFF)
+    suggestion = f"did you mean {' or '.join(closest)}? " if closest else ""
+    return f"{suggestion}allowed are {', '.join(names)}"
+
+
+def _parameters(target: Any) -> Parameters:
+    """The parameters of a target; keywords that a class passes on to a base class of ours are that class's."""
+    parameters = dict(inspect.signature(target).parameters)
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not passes_on or not inspect.isclass(target):
+        return parameters
+    base = target.__mro__[1]
+    if not base.__module__.startswith(_PACKAGE):
+        return parameters
+    own = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    inherited = {
+        name: p.replace(default=None) for name, p in _parameters(base).items()
+    }  # the class may set them itself
+    return inherited | own
+
+
+def _locate(target: str) -> Any:
+    """The object that a dotted path names."""
+    names = target.split(".")
+    for length in range(len(names) - 1, 0, -1):
+        try:
+            result: Any = import_module(".".join(names[:length]))
+        except ModuleNotFoundError as error:
+            if error.name and not target.startswith(error.name):
+                raise
+            continue
+        for name in names[length:]:
+            result = getattr(result, name)
+        return result
+    raise ImportError(f"no module {names[0]!r}")

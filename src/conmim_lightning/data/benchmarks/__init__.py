@@ -1,1 +1,0 @@
-"""How fast images come, against the official pipeline's work in the same run."""

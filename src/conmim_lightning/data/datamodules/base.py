@@ -1,0 +1,146 @@
+"""Base class of the data modules: a resumable order of the training images, and a record of broken ones."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from lightning import LightningDataModule
+from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.datasets.base import ImageDataset
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.loaders import train_loader
+from conmim_lightning.data.samplers.epoch import ResumableSampler
+from conmim_lightning.data.samplers.position import DataPosition
+from conmim_lightning.data.sources.base import Source
+
+
+class ResumableDataModule(LightningDataModule):
+    """Training batches in an order that is independent of the number of devices and resumes at any batch.
+
+    A subclass sets ``source``, ``train_set`` and ``fingerprint``, the source's.
+
+    Args:
+        root: of the collection.
+        decoder: of the images' bytes.
+        mean: of the images, per channel, on a scale of 0 to 1; the task normalises with it.
+        std: likewise, > 0.
+        batch_size: images per step and device.
+        seed: of the order.
+        num_workers: loader processes; null for one per usable core, at most 16.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    source: Source
+    train_set: ImageDataset[Any]
+    fingerprint: str
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        decoder: Decoder,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        num_workers: int | None,
+    ) -> None:
+        super().__init__()
+        at_least(0, num_workers=num_workers)
+        channels = decoder.channels
+        if len(mean) != channels or len(std) != channels:
+            raise ValueError(f"mean and std need {channels} entries, one per channel, got {list(mean)} and {list(std)}")
+        self.root = root
+        self.decoder = decoder
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = min(available_cores(), 16) if num_workers is None else num_workers
+        self._broken: list[str] = []
+        self._resume_from = DataPosition()
+        self._resumed_fingerprint: str | None = None
+        self.loaded_at = 0.0
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Record the time and the broken training images."""
+        self.loaded_at = time.perf_counter()
+        if self.trainer is not None and self.trainer.training:
+            self._broken += [line for lines in getattr(batch, "broken", ()) if lines for line in lines.split("\n")]
+        return batch
+
+    def take_broken(self) -> list[str]:
+        """The images that were broken since the last call, each as name, tab, reason."""
+        self._broken, taken = [], self._broken
+        return taken
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches, from the position of a resumed run; ValueError if that lies within a batch."""
+        sampler = self._sampler()
+        self._check_fingerprint()
+        consumed = self._resume_from.samples_per_device(self.batch_size, self._world_size())
+        sampler.resume(self._resume_from.epoch, consumed)
+        return train_loader(
+            self.train_set,
+            sampler=sampler,
+            batch_size=self.batch_size,
+            num_workers=self.source.workers(self.num_workers),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position that training has reached, whatever the workers have prefetched, for any number of devices."""
+        assert self.trainer
+        position = self._resume_from
+        if self.trainer.num_training_batches != float("inf"):  # else nothing was trained
+            finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
+            position = position.after(
+                finished,
+                global_batch=self.batch_size * self._world_size(),
+                batches_per_epoch=int(self.trainer.num_training_batches),
+            )
+        return position._asdict() | {"fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at a stored position."""
+        self._resume_from = DataPosition(*(state_dict[name] for name in DataPosition._fields))
+        self._resumed_fingerprint = state_dict.get("fingerprint")
+
+    def _check_fingerprint(self) -> None:
+        """Raise ValueError if devices see different images; warn if the images have changed since the checkpoint."""
+        own = self.fingerprint
+        if self.trainer and self._world_size() > 1 and self.trainer.strategy.broadcast(own) != own:
+            raise ValueError(
+                f"rank {self._rank()} sees other images in {self.root!r} than rank 0: {len(self.source)} images"
+            )
+        if self._resumed_fingerprint not in (None, own):
+            rank_zero_warn(
+                f"{self.root!r} holds other images than when the run was interrupted, or in another order; the rest "
+                f"of epoch {self._resume_from.epoch} differs from that of an uninterrupted run"
+            )
+
+    def _check_fills(self) -> None:
+        """Raise ValueError unless the images fill a batch."""
+        world = self._world_size()
+        if len(self.source) < self.batch_size * world:
+            raise ValueError(
+                f"{len(self.source)} images from {self.root!r} do not fill one batch of {self.batch_size} x "
+                f"{world} devices; set data.batch_size to at most {len(self.source) // world}"
+            )
+
+    def _sampler(self) -> ResumableSampler:
+        return self.source.sampler(
+            seed=self.seed, rank=self._rank(), num_devices=self._world_size(), batch_size=self.batch_size
+        )
+
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1

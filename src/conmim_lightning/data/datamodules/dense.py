@@ -1,0 +1,117 @@
+"""Images with class maps or objects, for segmentation and detection."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.datamodules.splits import SplitDataModule
+from conmim_lightning.data.datasets.base import ImageDataset
+from conmim_lightning.data.datasets.coco_masks import coco_results
+from conmim_lightning.data.samplers.epoch import SampleKey
+from conmim_lightning.data.sources.base import Source, Subset
+from conmim_lightning.rng import generator
+
+
+class DenseDataModule(SplitDataModule):
+    """Images with an annotation of every pixel or object.
+
+    Args:
+        dataset: builds the dataset of a source, see ``SegmentationDataset`` and ``DetectionDataset``.
+        size: pixels per side of the training images.
+        num_classes: null for the number that the source counts.
+        evaluation_batch_size: images per batch outside of training.
+        eval_limit: largest number of images to evaluate per split, evenly spaced; null for all.
+        subset_count: training images to use, sampled with ``subset_seed``; null for all.
+        subset_seed: of the subset.
+        **others: see ``SplitDataModule``.
+
+    Raises:
+        ValueError: a number is out of range, or, in ``setup``, a split does not fit.
+    """
+
+    category_ids: Sequence[int] | None = None
+    """COCO's category ids of the classes in training; None if they have none."""
+
+    def __init__(
+        self,
+        *,
+        dataset: Callable[..., ImageDataset[Any]],
+        size: int,
+        num_classes: int | None = None,
+        evaluation_batch_size: int = 1,
+        eval_limit: int | None = None,
+        subset_count: int | None = None,
+        subset_seed: int = 0,
+        **others: Any,
+    ) -> None:
+        super().__init__(num_classes=num_classes, evaluation_batch_size=evaluation_batch_size, **others)
+        at_least(1, size=size, subset_count=subset_count, eval_limit=eval_limit)
+        self.dataset = dataset
+        self.size = size
+        self.eval_limit = eval_limit
+        self.subset_count = subset_count
+        self.subset_seed = subset_seed
+
+    @property
+    def sample_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of a training image, (C, S, S), and of a pixel's scores, (number of classes,); reads no data."""
+        return (self.decoder.channels, self.size, self.size), (self.num_classes,)
+
+    @property
+    def first_class(self) -> int:
+        """Value of the first class in the collection's maps."""
+        return getattr(self.splits, "first_class", 0)
+
+    def make_dataset(self, split: str, *, train: bool = False, epoch: int = 0) -> ImageDataset[Any]:
+        """Build the dataset of a split, see ``SplitDataModule``."""
+        return self.dataset(
+            self.sources[split],
+            decoder=self.decoder,
+            seed=self.seed,
+            train=train,
+            epoch=epoch,
+            cache_decoded=train and self.cache_decoded,
+        )
+
+    def select_train(self, source: Source) -> Source:
+        """A subset; also take the category ids."""
+        count = self.subset_count
+        if count is not None and count < len(source):
+            rng = np.random.default_rng(int(generator(self.subset_seed, 0, 0).initial_seed()))
+            source = Subset(source, np.sort(rng.permutation(len(source))[:count]).astype(np.int64))
+        whole = source
+        while isinstance(whole, Subset):
+            whole = whole.source
+        self.category_ids = getattr(whole, "category_ids", None)
+        return source
+
+    def pixels(self, split: str, index: int) -> Tensor:
+        """An image of a split in the file's size, (C, H, W) uint8."""
+        return self.decoder.decode(self.sources[split].read(SampleKey(0, index), self.decoder.max_bytes))
+
+    def coco_results(self, index: int, detections: Any, *, testing: bool) -> list[dict[str, Any]]:
+        """Convert the detections in an image to entries of COCO's results JSON.
+
+        Args:
+            index: of the image.
+            detections: boxes, scores, labels and masks.
+            testing: whether the image is of the test split; otherwise its name replaces its id.
+        """
+        if testing:
+            source: Any = self.sources["test"]
+            return coco_results(int(source.image_ids[index]), detections, source.category_ids)
+        assert self.classes is not None
+        category_ids = list(self.category_ids or range(1, self.num_classes + 1))
+        entries = coco_results(self.sources["predict"].name(index), detections, category_ids)
+        return [entry | {"category": self.classes[category_ids.index(entry["category_id"])]} for entry in entries]
+
+    def annotation_fault(self, source: Source, index: int, height: int, width: int) -> str:
+        """What is wrong with the annotation of an image of this size; empty if nothing is."""
+        try:
+            self.dataset(source, decoder=self.decoder).check(index, height, width)
+        except Exception as error:  # damaged files raise anything
+            return str(error)
+        return ""

@@ -1,0 +1,184 @@
+"""Base class of the data modules with annotated images in splits."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.datamodules.base import ResumableDataModule
+from conmim_lightning.data.datasets.base import ImageDataset
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.images.files import check_folder
+from conmim_lightning.data.inspection.summary import summarize
+from conmim_lightning.data.loaders import evaluation_loader
+from conmim_lightning.data.samplers.epoch import SampleKey
+from conmim_lightning.data.sources.base import Source
+from conmim_lightning.data.sources.folder import FolderSource
+from conmim_lightning.data.sources.name_list import read_names
+from conmim_lightning.data.sources.splits import Splits
+
+
+class SplitDataModule(ResumableDataModule):
+    """Annotated images in splits for training, validation and test; a subclass implements ``make_dataset``.
+
+    Args:
+        root: of the collection.
+        source: opens the splits, see ``data.sources.splits.Splits``.
+        num_classes: null for the number that the source counts.
+        decoder: of the images' bytes.
+        mean: of the images, per channel, on a scale of 0 to 1; the task normalises with it.
+        std: likewise, > 0.
+        batch_size: images per step and device.
+        seed: of order and transforms.
+        train: name of the training split.
+        val: name of the validation split.
+        test: name of the test split.
+        exclude: list of training images to leave out, as ``inspect`` writes it; null for none.
+        num_workers: loader processes; null for one per usable core, at most 16.
+        evaluation_batch_size: images per batch outside of training; null for batch_size.
+        cache_decoded: keep decoded training images in memory, per loader process; for small collections.
+        predict_root: folder of images without annotations to predict; null for none.
+        prepare: creates the files if they are missing, once per machine; null if they exist.
+
+    Raises:
+        ValueError: a number is out of range, or a folder is missing; in ``setup``, a split does not fit.
+    """
+
+    eval_limit: int | None = None
+    """Largest number of images to evaluate per split; null for all."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        source: Splits,
+        num_classes: int | None,
+        decoder: Decoder,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int = 0,
+        train: str = "train",
+        val: str = "val",
+        test: str = "val",
+        exclude: str | None = None,
+        num_workers: int | None = None,
+        evaluation_batch_size: int | None = None,
+        cache_decoded: bool = False,
+        predict_root: str | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(
+            root=root, decoder=decoder, mean=mean, std=std, batch_size=batch_size, seed=seed, num_workers=num_workers
+        )
+        at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, num_classes=num_classes)
+        for folder in (predict_root, root if prepare is None and predict_root is None else None):
+            check_folder(folder or ".")
+        self.evaluation_batch_size = evaluation_batch_size or batch_size
+        self.split_names = {"train": train, "val": val, "test": test}
+        self.splits = source
+        self.num_classes = source.count_classes(root, train) if num_classes is None else num_classes
+        self.excluded = read_names(exclude) if exclude else set()
+        self.cache_decoded = cache_decoded
+        self.predict_root = predict_root
+        self.prepare = prepare
+        self.classes: Sequence[str] | None = None
+        self.sources: dict[str, Source] = {}
+
+    def make_dataset(self, split: str, *, train: bool = False, epoch: int = 0) -> ImageDataset[Any]:
+        """Build the dataset of a split.
+
+        Args:
+            split: "train", "val", "test" or "predict".
+            train: whether to transform as in training.
+            epoch: of those transforms.
+        """
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Create the files, if the configuration says how."""
+        if self.prepare and not self.predict_root:
+            self.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the splits that a stage needs and read first samples, so that faults of the data end the run at once.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict"; None for all but "predict".
+        """
+        if stage == "predict":
+            self.sources["predict"] = FolderSource(self.predict_root or self.root)
+            return
+        fits = stage in (None, "fit")
+        if "train" not in self.sources and (fits or self.classes is None):
+            source = self.select_train(self.find_source())
+            self.classes = list(source.classes)
+            self.source = self.sources["train"] = source
+            self.fingerprint = source.fingerprint()
+        for split in ("test",) if stage == "test" else ("val", "test"):
+            if split not in self.sources:
+                self.sources[split] = self.checked(split, self._open(split))
+        if fits:
+            self._check_fills()
+            self.train_set = self.make_dataset("train", train=True)
+            self.train_set[SampleKey(0, 0)]
+            self.make_dataset("val")[0]
+
+    def find_source(self) -> Source:
+        """The images of the training split, except the excluded ones; ValueError if they do not fit."""
+        source = self._open("train")
+        return self.checked("train", source.without(self.excluded) if self.excluded else source)
+
+    def select_train(self, source: Source) -> Source:
+        """The images to train on, of those of the training split."""
+        return source
+
+    def checked(self, split: str, source: Source) -> Source:
+        """Return the source of a split; ValueError if it has another number of classes."""
+        if len(source.classes) != self.num_classes:
+            raise ValueError(
+                f"split {self.split_names[split]!r} of {self.root!r} has {len(source.classes)} classes, but "
+                f"data.num_classes is {self.num_classes}"
+            )
+        return source
+
+    def summary(self) -> str:
+        """Number of images, formats, sizes, broken images."""
+        sizes = [f"{split}: {len(self.sources[split]):,} images" for split in ("val", "test") if split in self.sources]
+        return "\n  ".join([summarize(self.sources["train"], self.decoder), *sizes])
+
+    def name(self, split: str, index: int) -> str:
+        """Where an image of a split is."""
+        return self.sources[split].name(index)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation images."""
+        return self.evaluation("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test images."""
+        return self.evaluation("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The images of ``predict_root``."""
+        return self.evaluation("predict")
+
+    def evaluation(self, split: str, view: int | None = None) -> DataLoader[Any]:
+        """Every image of a split once over all devices, in order, or ``eval_limit`` of them.
+
+        Args:
+            split: "train", "val", "test" or "predict".
+            view: None for the transform of evaluation; a number for that of training, sampled for this epoch.
+        """
+        return evaluation_loader(
+            self.make_dataset(split, train=view is not None, epoch=view or 0),
+            batch_size=self.evaluation_batch_size,
+            num_workers=self.num_workers,
+            rank=self._rank(),
+            num_devices=self._world_size(),
+            limit=self.eval_limit,
+        )
+
+    def _open(self, split: str) -> Source:
+        return self.splits(self.root, self.split_names[split], self.classes)

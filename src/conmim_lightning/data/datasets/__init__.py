@@ -1,0 +1,1 @@
+"""From the images of a source to the samples that batches are made of."""

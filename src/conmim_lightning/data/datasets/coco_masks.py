@@ -1,0 +1,105 @@
+"""Conversion between masks and COCO's segmentations: polygons and run lengths."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from faster_coco_eval.core import mask as _codec  # type: ignore[import-not-found]
+except ImportError:
+    _codec = None
+
+_LARGEST_REACH = 10  # of a polygon, in units of the image's longer side
+_MIN_NUMBERS = 6  # of a polygon: three points
+
+
+def decode_masks(outlines: Sequence[object], height: int, width: int, name: str) -> NDArray[np.bool_]:
+    """Decode the masks of an image's objects.
+
+    Args:
+        outlines: of each object a list of polygons [x, y, x, y, ...] in pixels, or run lengths {"size", "counts"}.
+        height: of the image.
+        width: of the image.
+        name: of the image, for messages.
+
+    Returns:
+        (n, H, W).
+
+    Raises:
+        ValueError: an outline is of another kind or size; or faster-coco-eval is not installed.
+    """
+    codec = mask_codec()
+    masks = np.zeros((len(outlines), height, width), bool)
+    for index, outline in enumerate(outlines):
+        try:
+            masks[index] = codec.decode(_run_lengths(outline, height, width)).astype(bool)
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"object {index} of {name!r}: {error}") from error
+    return masks
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> dict[str, object]:
+    """Encode a mask (H, W) as COCO's compressed run lengths, for JSON."""
+    encoded = mask_codec().encode(np.asfortranarray(mask.astype(np.uint8)))
+    counts = encoded["counts"]
+    return {"size": list(encoded["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
+
+
+def coco_results(image_id: int | str, detections: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Convert the detections in an image to entries of COCO's results JSON.
+
+    Args:
+        image_id: of the image, or its name.
+        detections: boxes (n, 4), scores (n,), labels (n,) and masks (n, H, W), or none, on the CPU.
+        category_ids: of each class.
+    """
+    entries = []
+    for index, (left, top, right, bottom) in enumerate(detections.boxes.tolist()):
+        entry: dict[str, object] = {
+            "image_id": image_id,
+            "category_id": category_ids[int(detections.labels[index])],
+            "bbox": [left, top, right - left, bottom - top],
+            "score": float(detections.scores[index]),
+        }
+        if len(detections.masks):
+            entry["segmentation"] = encode_mask(detections.masks[index].numpy())
+        entries.append(entry)
+    return entries
+
+
+def mask_codec() -> Any:
+    """faster-coco-eval's functions on run lengths.
+
+    Raises:
+        ValueError: faster-coco-eval is not installed.
+    """
+    if _codec is None:
+        raise ValueError("masks of objects need faster-coco-eval: pip install 'conmim-lightning[coco]'")
+    return _codec
+
+
+def _run_lengths(outline: object, height: int, width: int) -> object:
+    """Compressed run lengths of an outline."""
+    if isinstance(outline, list):
+        return mask_codec().merge(mask_codec().frPyObjects(_valid_polygons(outline, height, width), height, width))
+    if not isinstance(outline, Mapping) or "counts" not in outline or "size" not in outline:
+        raise ValueError(f"a segmentation is a list of polygons or run lengths, got {str(outline)[:80]}")
+    if list(outline["size"]) != [height, width]:
+        raise ValueError(f"run lengths are for {outline['size']}, height and width of the image are {[height, width]}")
+    if isinstance(outline["counts"], list):
+        if sum(outline["counts"]) != height * width:
+            raise ValueError(f"run lengths cover {sum(outline['counts'])} of {height * width} pixels")
+        return mask_codec().frPyObjects(outline, height, width)
+    return outline
+
+
+def _valid_polygons(outline: list[object], height: int, width: int) -> list[list[float]]:
+    polygons = [p for p in outline if isinstance(p, list) and len(p) >= _MIN_NUMBERS and len(p) % 2 == 0]
+    if not polygons:  # pieces of two points, beside others, are ignored
+        raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:80]}")
+    reach = _LARGEST_REACH * max(height, width)
+    if not all(isinstance(n, int | float) and -reach <= n <= reach for polygon in polygons for n in polygon):
+        raise ValueError(f"polygons have pixel coordinates in or near the image, got {str(outline)[:80]}")
+    return polygons

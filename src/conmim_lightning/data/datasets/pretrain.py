@@ -1,0 +1,64 @@
+"""Unlabelled images for pre-training."""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import default_collate
+
+from conmim_lightning.batches import PretrainBatch
+from conmim_lightning.data.datasets.base import ImageDataset
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.images.pixels import AnyImage
+from conmim_lightning.data.sources.base import Source
+from conmim_lightning.data.transforms.crop import RandomResizedCrop
+from conmim_lightning.perturbation.draw import PerturbationDraw
+
+
+class Masking(Protocol):
+    """A masking rule."""
+
+    def __call__(self, generator: Generator) -> Tensor:
+        """Sample (h, w) bool, True = hidden."""
+        ...
+
+
+class PretrainDataset(ImageDataset[PretrainBatch]):
+    """Mask, perturbation rows and crop of an image, sampled in this order.
+
+    The substitute of a broken image is cropped, perturbed and masked like the broken image would have been.
+
+    Args:
+        source: images.
+        decoder: of their bytes.
+        crop: shared geometry.
+        perturbation: samples the rows of both views.
+        masking: samples the mask.
+        seed: of the run.
+        cache_decoded: see ``ImageDataset``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        decoder: Decoder,
+        crop: RandomResizedCrop,
+        perturbation: PerturbationDraw,
+        masking: Masking,
+        seed: int,
+        cache_decoded: bool = False,
+    ) -> None:
+        super().__init__(source, decoder=decoder, seed=seed, train=True, cache_decoded=cache_decoded)
+        self.crop = crop
+        self.perturbation = perturbation
+        self.masking = masking
+
+    def sample(self, image: AnyImage, index: int, requested: int, generator: Generator) -> PretrainBatch:
+        """Mask, rows and crop."""
+        mask, rows = self.masking(generator), self.perturbation(generator)
+        return PretrainBatch(self.crop(image, generator), rows, mask, torch.tensor(requested), [])
+
+    def collate(self, samples: list[PretrainBatch]) -> PretrainBatch:
+        """Combine samples to a batch and count its hidden patches."""
+        return cast(PretrainBatch, default_collate(samples)).counted()

@@ -1,0 +1,63 @@
+"""Reading image files, with a reason for every file that cannot be read."""
+
+import os
+import stat
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class BrokenImageError(Exception):
+    """An image that cannot be read; the message says why."""
+
+
+def is_image_name(name: str | bytes) -> bool:
+    """Whether a name has the suffix of an image format, in any case."""
+    return os.fsdecode(name).lower().endswith(SUFFIXES)
+
+
+def check_folder(root: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless the folder exists."""
+    if not os.path.isdir(root):
+        reason = "is not a folder" if os.path.exists(root) else "does not exist"
+        raise ValueError(f"image folder {os.fspath(root)!r} {reason}")
+
+
+def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
+    """Read a regular file; never wait for a pipe or a device.
+
+    Args:
+        path: the file.
+        max_bytes: larger files are rejected; None for no limit.
+
+    Raises:
+        BrokenImageError: the file is missing, not readable, not a regular file, empty or too large.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+                raise BrokenImageError(f"NotAFile: it is {kind}")
+            check_size(status.st_size, max_bytes)
+            with open(handle, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise BrokenImageError(f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def check_size(size: int, max_bytes: int | None) -> None:
+    """Raise BrokenImageError for a file that is empty or too large, sizes in bytes."""
+    if size == 0:
+        raise BrokenImageError("Empty: it has no bytes")
+    if max_bytes is not None and size > max_bytes:
+        raise BrokenImageError(f"TooLarge: {size} bytes, more than {max_bytes}")

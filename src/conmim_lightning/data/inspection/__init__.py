@@ -1,0 +1,1 @@
+"""A full report on a collection of images."""

@@ -1,0 +1,96 @@
+"""Duplicate images: of the same bytes, with similar perceptual hashes, or with similar features."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BITS = 64
+_ROWS = 2048  # compared at once
+
+
+def exact_duplicates(digests: NDArray[np.uint64], candidates: NDArray[np.int64]) -> dict[int, int]:
+    """Indices of each duplicate and of the first image that it equals.
+
+    Args:
+        digests: (N, 2) digests of the images' bytes.
+        candidates: (M,) indices of the images to compare, ascending.
+    """
+    _, first, group = np.unique(digests[candidates], axis=0, return_index=True, return_inverse=True)
+    return _later_to_first(candidates, first[group.reshape(-1)])
+
+
+def near_duplicates(hashes: NDArray[np.uint64], candidates: NDArray[np.int64], bits: int) -> dict[int, int]:
+    """Indices of each image that looks like an earlier one, and of that one.
+
+    Of two hashes that differ in at most ``bits`` bits, at least one of ``bits`` + 1 disjoint substrings is equal, so
+    faiss' multi-index hashing finds all pairs.
+
+    Args:
+        hashes: (N,) perceptual hashes.
+        candidates: (M,) indices of the images to compare, ascending.
+        bits: largest number of bits that differ, 0 to 15.
+
+    Raises:
+        ValueError: faiss is missing.
+    """
+    _, first, group = np.unique(hashes[candidates], return_index=True, return_inverse=True)
+    equal = _later_to_first(candidates, first[group])
+    distinct = candidates[np.sort(first)]  # the first image of each hash
+    pairs: set[tuple[int, int]] = set()
+    if bits:
+        substrings = bits + 1
+        index = _faiss().IndexBinaryMultiHash(_BITS, substrings, _BITS // substrings)
+        pairs = _close_pairs(index, hashes[distinct].view(np.uint8).reshape(-1, _BITS // 8), bits + 1)
+    near = _without_chains(pairs, distinct)
+    return near | {later: near.get(earlier, earlier) for later, earlier in equal.items()}
+
+
+def similar_features(features: NDArray[np.float32], candidates: NDArray[np.int64], threshold: float) -> dict[int, int]:
+    """Indices of each image whose features are similar to those of an earlier one, and of that one.
+
+    Args:
+        features: (M, D) features of unit length.
+        candidates: (M,) indices of their images, ascending.
+        threshold: smallest cosine similarity of duplicates.
+
+    Raises:
+        ValueError: faiss is missing.
+    """
+    index = _faiss().IndexFlatIP(features.shape[1])
+    return _without_chains(_close_pairs(index, features, threshold), candidates)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ValueError("finding similar images needs faiss: pip install 'conmim-lightning[inspect]'") from error
+    return faiss
+
+
+def _close_pairs(index: Any, vectors: NDArray[Any], radius: float) -> set[tuple[int, int]]:
+    """Pairs (earlier, later) of vectors within a radius of each other."""
+    index.add(vectors)
+    pairs: set[tuple[int, int]] = set()
+    for start in range(0, len(vectors), _ROWS):
+        limits, _, others = index.range_search(vectors[start : start + _ROWS], radius)
+        rows = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))) + start
+        earlier = others < rows
+        pairs.update(zip(others[earlier].tolist(), rows[earlier].tolist(), strict=True))
+    return pairs
+
+
+def _later_to_first(candidates: NDArray[np.int64], first: NDArray[np.int64]) -> dict[int, int]:
+    """From the position of the first equal candidate of each candidate."""
+    later = np.flatnonzero(first != np.arange(len(candidates)))
+    return dict(zip(candidates[later].tolist(), candidates[first[later]].tolist(), strict=True))
+
+
+def _without_chains(pairs: set[tuple[int, int]], candidates: NDArray[np.int64]) -> dict[int, int]:
+    """The later image of each pair duplicates the earlier one, unless that is a duplicate itself."""
+    duplicates: dict[int, int] = {}
+    for earlier, later in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
+        if later not in duplicates and earlier not in duplicates:
+            duplicates[later] = earlier
+    return {int(candidates[later]): int(candidates[earlier]) for later, earlier in duplicates.items()}

@@ -1,0 +1,169 @@
+"""Format, size, digest and perceptual hash of every image of a collection."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.images.files import BrokenImageError
+from conmim_lightning.data.loaders import one_thread
+from conmim_lightning.data.samplers.epoch import SampleKey
+from conmim_lightning.data.sources.base import Source
+
+_BATCH = 32
+
+AnnotationFault = Callable[[Source, int, int, int], str]
+"""What is wrong with an image's annotation, given source, index, height and width; empty if nothing is."""
+
+
+class ImageRecord(NamedTuple):
+    """Properties of one image; of a broken one only ``reason``."""
+
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    size: int = 0  # bytes
+    digest: bytes = b""
+    hash: int = 0
+    reason: str = ""
+    annotation: str = ""
+
+
+class Survey:
+    """Properties of every image of a collection, N images, in flat arrays.
+
+    Args:
+        count: N.
+
+    Attributes:
+        formats: (N,) uint8 positions in ``format_names``; 0, which has no name, for broken images.
+        format_names: in the order of appearance.
+        widths: (N,) int64 pixels; 0 for broken images, like the following.
+        heights: (N,) int64 pixels.
+        sizes: (N,) int64 bytes.
+        digests: (N, 2) uint64 digest of the bytes (BLAKE2b, 128 bits).
+        hashes: (N,) uint64 perceptual hashes, which differ in few bits for similar images; 0 if they were not computed.
+        broken: reason by index of the broken image.
+        annotations: reason by index of any other image with an invalid annotation.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.formats = np.zeros(count, np.uint8)
+        self.format_names = [""]
+        self.widths, self.heights, self.sizes = (np.zeros(count, np.int64) for _ in range(3))
+        self.digests = np.zeros((count, 2), np.uint64)
+        self.hashes = np.zeros(count, np.uint64)
+        self.broken: dict[int, str] = {}
+        self.annotations: dict[int, str] = {}
+
+    def add(self, index: int, image: ImageRecord) -> None:
+        """Add the properties of one image."""
+        if image.reason:
+            self.broken[index] = image.reason
+            return
+        if image.annotation:
+            self.annotations[index] = image.annotation
+        if image.format not in self.format_names:
+            self.format_names.append(image.format)
+        self.formats[index] = self.format_names.index(image.format)
+        self.widths[index], self.heights[index], self.sizes[index] = image.width, image.height, image.size
+        self.digests[index] = np.frombuffer(image.digest, np.uint64)
+        self.hashes[index] = image.hash
+
+
+class _RecordDataset(Dataset[ImageRecord]):
+    def __init__(
+        self, source: Source, decoder: Decoder, with_hashes: bool, annotation_fault: AnnotationFault | None
+    ) -> None:
+        self.source = source
+        self.decoder = decoder
+        self.with_hashes = with_hashes
+        self.annotation_fault = annotation_fault
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        try:
+            content = self.source.read(SampleKey(0, index), self.decoder.max_bytes)
+            image = self.decoder.open(content)
+            pixels = image.whole()
+        except BrokenImageError as error:
+            return ImageRecord(reason=str(error))
+        height, width = image.height, image.width
+        return ImageRecord(
+            format=image.format,
+            width=width,
+            height=height,
+            size=len(content),
+            digest=hashlib.blake2b(content, digest_size=16).digest(),
+            hash=perceptual_hash(pixels.permute(1, 2, 0).numpy()) if self.with_hashes else 0,
+            annotation=self.annotation_fault(self.source, index, height, width) if self.annotation_fault else "",
+        )
+
+
+def survey(
+    source: Source,
+    decoder: Decoder,
+    *,
+    num_workers: int,
+    with_hashes: bool,
+    annotation_fault: AnnotationFault | None = None,
+) -> Survey:
+    """Read and decode every image once, in parallel, with a progress bar.
+
+    Args:
+        source: images with fixed indices.
+        decoder: of their bytes; images beyond its limits are broken.
+        num_workers: processes.
+        with_hashes: also compute perceptual hashes (needs imagehash).
+        annotation_fault: also check annotations; None if there are none.
+
+    Raises:
+        ValueError: the source is a stream, or imagehash is missing.
+    """
+    if not source.fixed:
+        raise ValueError(f"{source.root!r} is a stream; inspect its shards as local files, with data=shards")
+    if with_hashes:
+        _imagehash()
+    loader: Any = DataLoader(
+        _RecordDataset(source, decoder, with_hashes, annotation_fault),
+        batch_size=_BATCH,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=one_thread,
+    )
+    images = Survey(len(source))
+    with tqdm(total=len(source), desc="inspecting", unit="img", leave=False) as bar:
+        for batch in loader:
+            for index, image in enumerate(batch, start=bar.n):
+                images.add(index, image)
+            bar.update(len(batch))
+    return images
+
+
+def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
+    """64 bits of the image's coarse structure (imagehash's phash: signs of the lowest cosine coefficients).
+
+    Args:
+        pixels: (H, W, C).
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3])
+    bits = cast(Any, _imagehash().phash(image)).hash.flatten()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _imagehash() -> Any:
+    try:
+        import imagehash
+    except ImportError as error:
+        raise ValueError(
+            "perceptual hashes need imagehash: pip install 'conmim-lightning[inspect]', or inspect.near_bits=null"
+        ) from error
+    return imagehash

@@ -1,0 +1,1 @@
+"""Collections of images, wherever they are stored."""

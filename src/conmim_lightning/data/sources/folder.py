@@ -1,0 +1,90 @@
+"""Images in a tree of folders."""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conmim_lightning.data.images.files import SUFFIXES, check_folder
+from conmim_lightning.data.sources.array_file import ArrayFile, PackedStrings, load_or_none
+from conmim_lightning.data.sources.base import FileSource
+from conmim_lightning.data.sources.folder_scan import is_unchanged, scan
+
+
+class FolderSource(FileSource):
+    """All image files below a folder, ordered by folder, then name.
+
+    Args:
+        root: the folder; files below it with one of ``SUFFIXES``, at any depth.
+        labelled: the first folder below ``root`` is the class; classes are numbered in the order of names.
+        classes: names of the classes, e.g. those of the training images, to number them alike; null for those found.
+        follow_links: follow links, entering each folder once; false ignores links.
+        index_dir: where to store the result of the scan for the next run and for other processes; it is rebuilt when a
+            folder has changed. null keeps it in memory.
+
+    Raises:
+        ValueError: root is missing, is not a folder, cannot be read or holds no image; or, if labelled, an image is in
+            root itself or a class is not in ``classes``.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        labelled: bool = False,
+        classes: Sequence[str] | None = None,
+        follow_links: bool = True,
+        index_dir: str | None = None,
+    ) -> None:
+        check_folder(root)
+        index = _index(os.path.realpath(root), follow_links, index_dir)
+        names = PackedStrings(index["text"], index["ends"])
+        if not len(names):
+            raise ValueError(f"no image below {os.fspath(root)!r}; looked for files ending in {', '.join(SUFFIXES)}")
+        super().__init__(os.fspath(root), names)
+        self.notes = index.header["notes"]
+        self.index = index
+        if labelled:
+            self.classes, self.labels = self._labels(index, classes)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle the names with the index, i.e. as the name of a file."""
+        return {name: value for name, value in self.__dict__.items() if name != "names"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take the names from the index."""
+        self.__dict__ |= state
+        self.names = PackedStrings(self.index["text"], self.index["ends"])
+
+    def _labels(self, index: ArrayFile, classes: Sequence[str] | None) -> tuple[Sequence[str], NDArray[np.int32]]:
+        top = index["top"]
+        if (top < 0).any():
+            flat = self.name(int(np.argmax(top < 0)))
+            raise ValueError(f"a labelled folder needs one folder per class, but {flat!r} is in the root")
+        tops: list[str] = index.header["tops"]
+        classes = tops if classes is None else list(classes)
+        if unknown := sorted(set(tops) - set(classes)):
+            raise ValueError(f"{self.root!r} has classes {unknown} that are not among {classes}")
+        number = {name: label for label, name in enumerate(classes)}
+        return list(classes), np.asarray([number[name] for name in tops], np.int32)[top]
+
+
+def _index(root: str, follow_links: bool, index_dir: str | None) -> ArrayFile:
+    """The stored index, if it is up to date; otherwise that of a new scan."""
+    place = os.fsencode(root)
+    if index_dir is None:
+        return scan(place, follow_links=follow_links, now=time.time_ns())
+    os.makedirs(index_dir, exist_ok=True)  # before the scan, as it may be in one of the folders
+    digest = hashlib.sha256(place + b"\0links" * follow_links).hexdigest()[:16]
+    path = Path(index_dir) / f"folder-{digest}.index"
+    stored = load_or_none(path)
+    if stored is not None and stored.header.get("root") == root and is_unchanged(place, stored):
+        return stored
+    index = scan(place, follow_links=follow_links, now=time.time_ns(), leave_out=os.path.realpath(index_dir))
+    index.header["root"] = root
+    index.save(path)
+    return ArrayFile.load(path)

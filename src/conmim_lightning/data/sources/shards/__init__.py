@@ -1,0 +1,1 @@
+"""Collections of images in tar archives."""

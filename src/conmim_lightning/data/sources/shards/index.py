@@ -1,0 +1,126 @@
+"""Index of a collection of tar archives: stored, and updated for the shards that changed."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.sources.array_file import ArrayFile, PackedStrings, load_or_none
+from conmim_lightning.data.sources.shards.tar import TarIndex, index_shard
+
+_MIN_PARALLEL = 8  # fewer shards are indexed sooner than processes start
+_Stamp = tuple[str, int, int]  # name, size in bytes, time of the last change in nanoseconds
+
+
+def shard_index(root: str, index_dir: str | None) -> ArrayFile:
+    """Index all shards below a folder.
+
+    Args:
+        root: the folder, as a real path.
+        index_dir: where to store the index; None keeps it in memory.
+
+    Returns:
+        Arrays ``name_text``, ``name_ends`` (image members), ``offsets``, ``sizes``, ``labels`` of every image,
+        ``shard_text``, ``shard_ends`` (relative to root) and ``shard_firsts`` ((S,) index of each shard's first
+        image); header ``notes``.
+
+    Raises:
+        ValueError: a folder cannot be read.
+    """
+    stamps = sorted(_stamp(root, name) for name in _tars(root))
+    path = None
+    if index_dir is not None:
+        path = Path(index_dir) / f"shards-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+    stored = None if path is None else load_or_none(path)
+    if stored is not None and stored.header.get("root") != root:
+        stored = None
+    if stored is not None and [tuple(stamp) for stamp in stored.header["stamps"]] == stamps:
+        return stored
+    index = _joined(root, stamps, _update(root, stamps, stored))
+    if path is None:
+        return index
+    index.save(path)
+    return ArrayFile.load(path)
+
+
+def _tars(root: str) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise ValueError(f"cannot read folder {error.filename!r}: {error.strerror}") from error
+
+    for parent, _, names in os.walk(root, onerror=fail):
+        yield from (os.path.relpath(os.path.join(parent, name), root) for name in names if name.endswith(".tar"))
+
+
+def _stamp(root: str, name: str) -> _Stamp:
+    """What identifies the content of a shard; sizes of -1 if there is no file of that name."""
+    try:
+        status = os.stat(os.path.join(root, name))
+    except OSError:
+        return name, -1, -1
+    return name, status.st_size, status.st_mtime_ns
+
+
+def _update(root: str, stamps: list[_Stamp], stored: ArrayFile | None) -> list[TarIndex]:
+    """Index the shards that are new or changed; keep the others."""
+    old = {} if stored is None else {tuple(stamp): shard for shard, stamp in enumerate(stored.header["stamps"])}
+    todo = [stamp for stamp in stamps if stamp not in old]
+    new = dict(zip(todo, _index([os.path.join(root, stamp[0]) for stamp in todo]), strict=True))
+    return [new[stamp] if stored is None or stamp in new else _extract(stored, old[stamp]) for stamp in stamps]
+
+
+def _index(paths: Sequence[str]) -> Iterator[TarIndex]:
+    """Index shards, in parallel if there are many."""
+    with tqdm(total=len(paths), desc="indexing shards", unit="shard", delay=1, leave=False) as bar:
+        if len(paths) < _MIN_PARALLEL or available_cores() == 1:
+            for path in paths:
+                yield index_shard(path)
+                bar.update()
+            return
+        with ProcessPoolExecutor(available_cores(), mp_context=get_context("spawn")) as pool:
+            for index in pool.map(index_shard, paths):
+                yield index
+                bar.update()
+
+
+def _extract(stored: ArrayFile, shard: int) -> TarIndex:
+    """The index of one shard within a stored index."""
+    firsts = stored["shard_firsts"]
+    stop = int(firsts[shard + 1]) if shard + 1 < len(firsts) else len(stored["offsets"])
+    images = slice(int(firsts[shard]), stop)
+    ends = stored["name_ends"]
+    start = int(ends[images.start - 1]) if images.start else 0
+    text = stored["name_text"][start : int(ends[stop - 1]) if stop else 0]
+    names = PackedStrings(text, ends[images] - start)
+    columns = (stored[name][images] for name in ("offsets", "sizes", "labels"))
+    return TarIndex(names, *columns, stored.header["faults"][shard])
+
+
+def _joined(root: str, stamps: list[_Stamp], shards: Sequence[TarIndex]) -> ArrayFile:
+    """Join the indexes of all shards."""
+    shard_names = PackedStrings.of(os.fsencode(name) for name, _, _ in stamps)
+    names = PackedStrings.join(shard.names for shard in shards)
+    counts = np.asarray([len(shard.names) for shard in shards], np.int64)
+    arrays = {
+        "name_text": names.text,
+        "name_ends": names.ends,
+        "offsets": _concatenate([shard.offsets for shard in shards], np.int64),
+        "sizes": _concatenate([shard.sizes for shard in shards], np.int64),
+        "labels": _concatenate([shard.labels for shard in shards], np.int32),
+        "shard_text": shard_names.text,
+        "shard_ends": shard_names.ends,
+        "shard_firsts": np.cumsum(counts) - counts,
+    }
+    faults = [shard.faults for shard in shards]
+    notes = [f"{stamp[0]}: {fault}" for stamp, listed in zip(stamps, faults, strict=True) for fault in listed]
+    return ArrayFile({"root": root, "stamps": stamps, "faults": faults, "notes": notes}, arrays)
+
+
+def _concatenate(arrays: Sequence[NDArray[np.integer]], dtype: type[np.integer]) -> NDArray[np.integer]:
+    return np.concatenate([np.empty(0, dtype), *arrays])

@@ -1,0 +1,120 @@
+"""Images in tar archives in WebDataset's layout, with random access."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from conmim_lightning.data.images.files import BrokenImageError, check_folder, check_size
+from conmim_lightning.data.samplers.epoch import SampleKey
+from conmim_lightning.data.sources.array_file import PackedStrings
+from conmim_lightning.data.sources.base import IndexedSource, digest_of, number_classes
+from conmim_lightning.data.sources.shards.index import shard_index
+
+_OPEN_FILES = 64
+
+
+class ShardSource(IndexedSource):
+    """Every image of every shard, indexed by shard, then position in it; shuffling is global and resuming exact.
+
+    The position of each image is found once and stored (28 bytes per image and its name); later, only shards that
+    changed are read again.
+
+    Args:
+        root: folder with ``.tar`` files at any depth.
+        index_dir: where to store the index; null keeps it in memory.
+        labelled: the class of an image is the integer in the sample's ``.cls`` member.
+        classes: names of the classes by index; null for the numbers.
+
+    Raises:
+        ValueError: root is missing, or holds no shard or no image; or, if labelled, an image has no label.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        index_dir: str | None = None,
+        labelled: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        check_folder(root)
+        self.root = os.fspath(root)
+        self.index = shard_index(os.path.realpath(root), index_dir)
+        self.notes = self.index.header["notes"]
+        self._map()
+        if not len(self):
+            reasons = "; ".join(self.notes[:3]) or "no file below it ends in .tar"
+            raise ValueError(f"no image in the shards below {self.root!r}: {reasons}")
+        if labelled:
+            self.classes = self._check_labels(classes)
+
+    def _map(self) -> None:
+        """Create views of the index, without open files."""
+        self._names = PackedStrings(self.index["name_text"], self.index["name_ends"])
+        self._shards = PackedStrings(self.index["shard_text"], self.index["shard_ends"])
+        self._firsts = self.index["shard_firsts"]
+        self._open: OrderedDict[int, int] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle the index as the name of a file, and no open files."""
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Map the index again."""
+        self.__dict__ |= state
+        self._map()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.index["offsets"])
+
+    def name(self, index: int) -> str:
+        """Shard and member."""
+        return f"{os.fsdecode(self._shards[self._shard(index)])}/{os.fsdecode(self._names[index])}"
+
+    def fingerprint(self) -> str:
+        """Of all names and positions."""
+        return digest_of(self._names.text, self._names.ends, self._shards.text, self._firsts, self.index["offsets"])
+
+    def label(self, index: int) -> int:
+        """Class of an image, from 0."""
+        return int(self.index["labels"][index])
+
+    def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
+        """Read an image from its position in the shard."""
+        size, offset = int(self.index["sizes"][key.index]), int(self.index["offsets"][key.index])
+        check_size(size, max_bytes)
+        try:
+            content = os.pread(self._handle(self._shard(key.index)), size, offset)
+        except OSError as error:
+            raise BrokenImageError(f"{type(error).__name__}: {error.strerror}") from error
+        if len(content) < size:
+            raise BrokenImageError(f"Truncated: the shard ends after {len(content)} of the image's {size} bytes")
+        return content
+
+    def _shard(self, index: int) -> int:
+        return int(np.searchsorted(self._firsts, index, side="right")) - 1
+
+    def _handle(self, shard: int) -> int:
+        """Open a file; pread does not use the shared file position, so handles survive a fork."""
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        if len(self._open) >= _OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        handle = os.open(os.path.join(os.fsencode(self.root), self._shards[shard]), os.O_RDONLY | os.O_CLOEXEC)
+        self._open[shard] = handle
+        return handle
+
+    def _check_labels(self, classes: Sequence[str] | None) -> Sequence[str]:
+        labels = self.index["labels"]
+        names = number_classes(int(labels.max()), self.root) if classes is None else list(classes)
+        if (wrong := (labels < 0) | (labels >= len(names))).any():
+            first = int(np.argmax(wrong))
+            raise ValueError(
+                f"{int(wrong.sum())} of {len(self)} images in {self.root!r} have no label from 0 to {len(names) - 1} "
+                f"in a .cls member, the first is {self.name(first)!r}"
+            )
+        return names

@@ -1,0 +1,145 @@
+"""Reading tar shards from any location, through webdataset and fsspec.
+
+webdataset is used rather than litdata because it reads the shards of img2dataset and common scripts without conversion.
+fsspec opens http, s3, gs and files in the same manner, with timeouts, and is a dependency of Lightning.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from conmim_lightning.data.images.files import is_image_name
+from conmim_lightning.data.sources.shards.tar import is_hostile
+
+Item = tuple[str, bytes]  # name, content
+_BLOCK = 512
+_SECRETS = ("secret", "password", "token", "credential", "authorization", "key")
+
+
+class ShardReader:
+    """Read shards, with retries.
+
+    Args:
+        root: that reported names are relative to.
+        retries: further attempts at a shard.
+        stall_timeout: seconds without a byte after which an attempt fails.
+        storage_options: further arguments of fsspec's file system.
+    """
+
+    def __init__(self, root: str, retries: int, stall_timeout: float, storage_options: dict[str, Any]) -> None:
+        self.root = root.rstrip("/") + "/"
+        self.retries = retries
+        self.stall_timeout = stall_timeout
+        self.storage_options = storage_options
+        self.faults: list[tuple[str, str]] = []
+        self._reported = 0
+
+    def take_faults(self) -> list[tuple[str, str]]:
+        """Shards that were left out since the last call: name and reason."""
+        new, self._reported = self.faults[self._reported :], len(self.faults)
+        return new
+
+    def images(self, url: str) -> Iterator[Item]:
+        """Yield the images of a shard in its order; a shard that keeps failing ends early and is listed."""
+        yielded = 0
+        for attempt in range(self.retries + 1):
+            try:
+                for number, item in enumerate(self._attempt(url)):
+                    if number >= yielded:
+                        yielded += 1
+                        yield item
+                return
+            except Exception as error:  # file systems and servers fail in many ways
+                reason = f"{type(error).__name__}: {error}"
+                if attempt < self.retries:
+                    time.sleep(min(0.1 * 2**attempt, 5.0))
+        self.faults.append(
+            (url.removeprefix(self.root), f"left out after {yielded} images and {self.retries + 1} attempts; {reason}")
+        )
+
+    def _attempt(self, url: str) -> Iterator[Item]:
+        import fsspec
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+
+        with fsspec.open(url, "rb", **self._options(url)) as opened:
+            file = _TailFile(opened)
+            members = tar_file_expander([{"url": url, "stream": file}], select_files=_is_wanted)
+            for sample in group_by_keys(members, lcase=False, handler=_skip):
+                for suffix in sample:
+                    if is_image_name("." + suffix) and "." not in suffix:
+                        yield f"{url.removeprefix(self.root)}/{sample['__key__']}.{suffix}", sample[suffix]
+                        break
+            if url.endswith(".tar") and file.last.strip(
+                b"\0"
+            ):  # tarfile takes a truncation between two members for the end
+                raise EOFError("the shard has no end mark")
+
+    def _options(self, url: str) -> dict[str, Any]:
+        if not url.startswith(("http://", "https://")):
+            return self.storage_options
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=None, sock_connect=self.stall_timeout, sock_read=self.stall_timeout)
+        client = {"timeout": timeout} | self.storage_options.get("client_kwargs", {})
+        return {"block_size": 0} | self.storage_options | {"client_kwargs": client}
+
+
+class _TailFile:
+    """A file that keeps the last block that was read.
+
+    Args:
+        file: to read from.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.last = b"\1"
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most ``size`` bytes."""
+        if content := self.file.read(size):
+            self.last = (self.last + content)[-_BLOCK:]
+        return content
+
+
+def _is_wanted(name: str) -> bool:
+    return is_image_name(name) and not is_hostile(name)
+
+
+def _skip(error: Exception) -> bool:
+    """Tell webdataset to leave out a second member of the same name."""
+    return isinstance(error, ValueError)
+
+
+def expand(root: str, shards: str) -> list[str]:
+    """Expand ``root/shards``, with ranges in braces, to the addresses of the shards.
+
+    Raises:
+        ValueError: webdataset is not installed, or the pattern is invalid.
+    """
+    try:
+        from webdataset.shardlists import expand_urls
+    except ImportError as error:
+        raise ValueError("a stream needs webdataset: pip install 'conmim-lightning[stream]'") from error
+    pattern = f"{root.rstrip('/')}/{shards}"
+    urls = expand_urls(pattern)
+    if not urls:
+        raise ValueError(f"the pattern {pattern!r} matches no shard")
+    return list(urls)
+
+
+def refuse_secrets(options: dict[str, Any]) -> None:
+    """Raise ValueError for options that look like secrets, because the configuration is stored with every run."""
+    secrets = [name for name in _all_keys(options) if any(word in name.lower() for word in _SECRETS)]
+    if secrets:
+        raise ValueError(
+            f"storage_options {secrets} look like secrets, and the configuration is stored with every run; set them in "
+            "the environment or in the configuration files of the bucket's library"
+        )
+
+
+def _all_keys(options: dict[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        yield name
+        if isinstance(value, dict):
+            yield from _all_keys(value)

@@ -1,0 +1,122 @@
+"""Labelled collections in splits: train, val, test."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from conmim_lightning.data.images.files import check_folder
+from conmim_lightning.data.sources.base import Source
+from conmim_lightning.data.sources.folder import FolderSource
+from conmim_lightning.data.sources.imagenet import imagenet_source, wordnet_ids
+from conmim_lightning.data.sources.manifest import ManifestSource
+
+
+class Splits(Protocol):
+    """Opens the splits of a collection with annotations."""
+
+    def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
+        """Open a split.
+
+        Args:
+            root: of the collection.
+            split: its name.
+            classes: names of the classes by index, as in the training split; None for those found.
+        """
+        ...
+
+    def count_classes(self, root: str, split: str) -> int:
+        """Number of classes, quickly."""
+        ...
+
+
+class FolderSplits:
+    """``root/<split>/<class>/...``.
+
+    Args:
+        index_dir: where to store the indexes of scans; null for nowhere.
+    """
+
+    def __init__(self, *, index_dir: str | None = None) -> None:
+        self.index_dir = index_dir
+
+    def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
+        """Open the folder of that name; ValueError if there is none, or a class folder in it has no image."""
+        place = Path(root, split)
+        source = FolderSource(place, labelled=True, classes=classes, index_dir=self.index_dir)
+        known = set(source.classes if classes is None else classes)
+        if empty := sorted(set(_class_folders(place)) - known):
+            raise ValueError(f"class folders without an image in {str(place)!r}: {', '.join(empty[:5])}")
+        return source
+
+    def count_classes(self, root: str, split: str) -> int:
+        """Number of class folders; ValueError if there are fewer than 2."""
+        place = Path(root, split)
+        check_folder(place)
+        count = len(_class_folders(place))
+        if count < 2:
+            raise ValueError(f"folder {str(place)!r} holds {count} class folders; at least 2 are needed")
+        return count
+
+
+class ManifestSplits:
+    """One list of images per split; paths relative to root.
+
+    Args:
+        lists: file of each split, relative to root or absolute.
+        path_column: of tables.
+        label_column: of tables.
+    """
+
+    def __init__(self, *, lists: dict[str, str], path_column: str = "path", label_column: str | None = None) -> None:
+        self.lists = dict(lists)
+        self.path_column = path_column
+        self.label_column = label_column
+
+    def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
+        """Open the images of that list; ValueError if there is none, or it has no labels."""
+        if split not in self.lists:
+            raise ValueError(f"no list for split {split!r}; there are {', '.join(self.lists)}")
+        source = ManifestSource(
+            root,
+            manifest=self.lists[split],
+            classes=classes,
+            path_column=self.path_column,
+            label_column=self.label_column,
+        )
+        if source.labels is None:
+            raise ValueError(
+                f"manifest {self.lists[split]!r} has no labels; a line is a path, a space and an integer; of a table "
+                "choose data.source.label_column"
+            )
+        return source
+
+    def count_classes(self, root: str, split: str) -> int:
+        """Number of classes in the list of that split."""
+        return len(self(root, split, None).classes)
+
+
+class ImageNetSplits:
+    """ImageNet-1K in its standard class order.
+
+    Args:
+        lists: official list of a split (train_map.txt, val_map.txt), relative to root; a split without one is read from
+            folders named by WordNet id.
+        index_dir: where to store the indexes of scans; null for nowhere.
+    """
+
+    def __init__(self, *, lists: dict[str, str | None] | None = None, index_dir: str | None = None) -> None:
+        self.lists = dict(lists or {})
+        self.index_dir = index_dir
+
+    def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
+        """Open the images of that split."""
+        return imagenet_source(Path(root), split, image_list=self.lists.get(split), index_dir=self.index_dir)
+
+    def count_classes(self, root: str, split: str) -> int:
+        """1,000."""
+        return len(wordnet_ids())
+
+
+def _class_folders(place: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith(".")]

@@ -1,0 +1,99 @@
+"""Features of many images, stored on disk so that memory does not grow with their number."""
+
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_CHUNK = 16384
+
+Device = torch.device | str
+
+
+class FeatureStore:
+    """Features by name and classes of images, written once and read in chunks.
+
+    Shapes: N images, D width of a feature.
+
+    Args:
+        size: largest number of images.
+        widths: D by feature.
+        folder: for the float16 files, which are deleted with this object; None for the system's temporary folder.
+
+    Raises:
+        ValueError: there is not enough room on the disk.
+    """
+
+    def __init__(self, size: int, widths: Mapping[str, int], folder: str | None = None) -> None:
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        place = tempfile.mkdtemp(prefix="features-", dir=folder)
+        needed, free = 2 * size * sum(widths.values()), shutil.disk_usage(place).free
+        if needed > free:
+            Path(place).rmdir()
+            raise ValueError(
+                f"features of {size} images need {needed / 2**30:.1f} GiB in {str(Path(place).parent)!r}, where "
+                f"{free / 2**30:.1f} GiB are free; set task.folder, or choose fewer task.features"
+            )
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        self._features: dict[str, NDArray[np.float16]] = {}
+        for index, (feature, width) in enumerate(widths.items()):
+            path = Path(place, f"{index}.npy")
+            self._features[feature] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(size, width))
+            with contextlib.suppress(OSError):  # if the system allows it, a killed process leaves nothing behind
+                path.unlink()
+        self.labels = torch.full((size,), -1)
+        self._filled = 0
+
+    def __len__(self) -> int:
+        """Images so far."""
+        return self._filled
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features."""
+        return list(self._features)
+
+    def add(self, features: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Append (B, D) features by name and (B,) classes; images without a class, -1, are left out.
+
+        Raises:
+            ValueError: a feature exceeds the range of float16 or is not finite.
+        """
+        labelled = labels.cpu() >= 0
+        start, stop = self._filled, self._filled + int(labelled.sum())
+        for name, values in features.items():
+            half = values.cpu()[labelled].half()
+            if not torch.isfinite(half).all():
+                raise ValueError(f"feature {name!r} is not finite in float16; the weights seem unfit for these images")
+            self._features[name][start:stop] = half.numpy()
+        self.labels[start:stop] = labels.cpu()[labelled]
+        self._filled = stop
+
+    def chunks(self, feature: str, device: Device, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (n, D) float32 values of a feature and (n,) classes, in order, n at most ``size``."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            values = torch.from_numpy(np.asarray(self._features[feature][start:stop]))
+            yield values.to(device).float(), self.labels[start:stop].to(device)
+
+    def pick(self, indices: Tensor, device: Device) -> tuple[dict[str, Tensor], Tensor]:
+        """Return (n, D) float32 features by name and (n,) classes of some images."""
+        order = indices.numpy()
+        picked = {name: torch.from_numpy(np.asarray(values[order])) for name, values in self._features.items()}
+        return {name: values.to(device).float() for name, values in picked.items()}, self.labels[indices].to(device)
+
+
+def check_features(features: Sequence[str], widths: Mapping[str, int]) -> None:
+    """Raise ValueError for features that are not computed."""
+    if not features or set(features) - set(widths):
+        raise ValueError(
+            f"a probe needs the features {list(features)}, but those computed are {list(widths)} (task.features)"
+        )

@@ -1,0 +1,190 @@
+"""An estimate of a run's time, memory and disk, from its configuration."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from conmim_lightning.data.checks import at_least
+from conmim_lightning.profiling.batch_size import largest_batch
+from conmim_lightning.profiling.build import Config, build_runner, build_task, names_images, synthetic_batch
+from conmim_lightning.profiling.device import describe_device, matmul_rate, memory_limit, training_device
+from conmim_lightning.profiling.flops import count_flops, count_parameters, flops_by_shape
+from conmim_lightning.profiling.step.train_step import DTYPES
+from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
+
+IMAGENET = 1_281_167
+"""Images in ImageNet-1K's training set."""
+
+_SMALL = {"cpu": 8, "cuda": 32}  # batch size at which memory is measured, and half of it
+
+
+class Estimate:
+    """Estimate a pre-training run by counting its parameters and FLOP and timing a few steps.
+
+    Args:
+        images: of the collection; null counts those of ``data.root``, or assumes ImageNet-1K's.
+        devices: numbers of devices to report hours for, each >= 1.
+        memory: GiB of a device, for the largest batch, >= 0.01; null for nine tenths of what is free.
+        warmup: steps not counted, >= 0.
+        steps: steps counted, >= 1.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: int | None = None,
+        devices: Sequence[int] = (1, 2, 4, 8),
+        memory: float | None = None,
+        warmup: int = 2,
+        steps: int = 3,
+    ) -> None:
+        at_least(1, images=images, steps=steps)
+        at_least(0, warmup=warmup)
+        if isinstance(devices, int) or not devices or not all(isinstance(n, int) and n >= 1 for n in devices):
+            raise ValueError(f"plan.devices must be a list of numbers of devices, each at least 1, got {devices}")
+        if memory is not None and not memory >= 0.01:
+            raise ValueError(f"plan.memory must be at least 0.01 GiB, or null, got {memory}")
+        self.images = images
+        self.devices = list(devices)
+        self.memory = memory
+        self.warmup = warmup
+        self.steps = steps
+
+    def run(self, config: Config) -> dict[str, Any]:
+        """Count and measure.
+
+        Returns:
+            device, precision, batch_size, images (and images_known: whether they are the user's, or ImageNet's),
+            epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by module from the shapes
+            and as torch counts them; memory in bytes by kind, and per additional image; largest_batch; timed
+            (batch_size, seconds of each step, FLOP per second of matrix products); checkpoint (bytes, seconds to write,
+            number kept).
+
+        Raises:
+            ValueError: the precision cannot be timed here, or the schedule has no epochs.
+        """
+        device, precision = training_device(config["trainer"]["accelerator"]), config["trainer"]["precision"]
+        if precision not in DTYPES:
+            raise ValueError(f"plan supports trainer.precision of {', '.join(DTYPES)}, got {precision!r}")
+        if device.type == "cpu" and precision == "16-mixed":
+            raise ValueError("plan supports trainer.precision=16-mixed on a GPU only: on a CPU, a step takes minutes")
+        if config["schedule"]["epochs"] is None:
+            raise ValueError("plan needs a schedule in epochs; set schedule.epochs")
+        result: dict[str, Any] = {
+            "device": describe_device(device),
+            "precision": precision,
+            "batch_size": config["data"]["batch_size"],
+            "images": self._count_images(config),
+            "images_known": self.images is not None or names_images(config),
+            "epochs": config["schedule"]["epochs"],
+            "accumulate_grad_batches": config["schedule"]["accumulate_grad_batches"],
+            "devices": self.devices,
+        }
+        result |= _counts(config)
+        result |= self._measurements(config, precision, device)
+        result["timed"]["matmul_rate"] = matmul_rate(device, DTYPES[precision] or torch.float32)
+        return result
+
+    def _count_images(self, config: Config) -> int:
+        if self.images is not None:
+            return self.images
+        if not names_images(config):
+            return IMAGENET
+        data = instantiate(config["data"])
+        data.prepare_data()
+        data.setup("fit")
+        return len(data.source)
+
+    def _measurements(self, config: Config, precision: str, device: torch.device) -> dict[str, Any]:
+        """Memory, largest batch, seconds of steps, and the checkpoint."""
+        limit, batch_size = memory_limit(device, self.memory), config["data"]["batch_size"]
+        size = max(4, min(_SMALL[device.type], batch_size))
+        half, whole = self._measure(config, precision, size // 2), self._measure(config, precision, size)
+        stored = stored_view_bytes(config, device)
+        half["peak"] += stored * (size // 2)
+        whole["peak"] += stored * size
+        largest = largest_batch((size // 2, half["peak"]), (size, whole["peak"]), limit)
+        per_image = (whole["peak"] - half["peak"]) / (size - size // 2)
+        memory = whole["held"] | {"image": per_image, "batch_size": size, "peak": whole["peak"], "limit": limit}
+        fitting = min(batch_size, largest)
+        if device.type == "cuda" and fitting > size:  # a CPU is as fast with small batches as with large ones
+            size, whole = self._measure_largest(config, precision, fitting, size, whole)
+            if size < fitting and self.memory is None:
+                largest = size  # the device holds less than the line predicted
+        return {
+            "memory": memory,
+            "largest_batch": largest,
+            "timed": {"batch_size": size, "seconds": whole["seconds"]},
+            "checkpoint": whole["saved"] | {"kept": kept_checkpoints(config)},
+        }
+
+    def _measure_largest(
+        self, config: Config, precision: str, wanted: int, size: int, measured: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        """Measure the wanted batch size, or one that is smaller by an eighth while memory runs out."""
+        while wanted > size:
+            try:
+                return wanted, self._measure(config, precision, wanted)
+            except OutOfMemoryError:
+                wanted = wanted * 7 // 8
+        return size, measured
+
+    def _measure(self, config: Config, precision: str, size: int) -> dict[str, Any]:
+        """Time steps in a separate process."""
+        runner = Worker(f"batch {size}", build_runner, config, "ours", precision, size)
+        runner.call("steps", self.warmup)
+        steps = runner.call("steps", self.steps)
+        result = {
+            "seconds": [sum(pair) for pair in zip(steps["perturbation"], steps["step"], strict=True)],
+            "peak": runner.call("peak"),
+            "held": runner.call("held"),
+            "saved": runner.call("saved", config["paths"]["run_dir"]),
+        }
+        runner.close()
+        return result
+
+
+def images_per_second(result: dict[str, Any]) -> float:
+    """Median rate of the timed steps, with the perturbation."""
+    return result["timed"]["batch_size"] / statistics.median(result["timed"]["seconds"])
+
+
+def hours(result: dict[str, Any], devices: int) -> float:
+    """Duration of the whole run on a number of devices that do not slow each other down."""
+    return result["images"] * result["epochs"] / (images_per_second(result) * devices) / 3600
+
+
+def optimizer_steps(result: dict[str, Any], devices: int) -> int:
+    """Optimizer steps of the whole run: an epoch drops its incomplete batch; its last step may have fewer batches."""
+    batches = result["images"] // (result["batch_size"] * devices)
+    return int(-(-batches // result["accumulate_grad_batches"]) * result["epochs"])
+
+
+def stored_view_bytes(config: Config, device: torch.device) -> int:
+    """Bytes per image of the views that ``NonFiniteDump`` keeps in addition to the current ones."""
+    if device.type != "cuda" or not config["callbacks"].get("non_finite_dump"):
+        return 0
+    backbone, float32, views = config["backbone"], 4, 2
+    batches = 2 * config["schedule"]["accumulate_grad_batches"] - 1  # of this step and the one before
+    return batches * views * float32 * backbone["in_chans"] * backbone["img_size"] ** 2
+
+
+def kept_checkpoints(config: Config) -> int:
+    """Checkpoints on the disk at once, including the one that is being written."""
+    settings = config["callbacks"].get("checkpoint") or {}
+    best, every = settings.get("save_top_k", 1), settings.get("every_n_epochs") or 1
+    return 1 + (best if best >= 0 else max(1, int(config["schedule"]["epochs"] // every)))
+
+
+def _counts(config: Config) -> dict[str, Any]:
+    """Parameters and FLOP."""
+    task, batch = build_task(config), synthetic_batch(config, 2)
+    counted = sum(count_flops(task, batch).values()) / len(batch.crop)
+    flops = flops_by_shape(task, batch.most_hidden) | {"counted": counted}
+    return {"parameters": count_parameters(task.model.student), "flops": flops}

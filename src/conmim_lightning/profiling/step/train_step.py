@@ -1,0 +1,66 @@
+"""One training step of a task, outside the Trainer, with a mark after each of its phases."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from conmim_lightning.losses.patch_info_nce import hidden_first
+from conmim_lightning.tasks.pretrain import PretrainTask
+
+DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Autocast's dtype by Lightning's name of the precision."""
+
+PHASES = ("teacher", "student forward", "loss", "backward", "clip and optimizer", "teacher update")
+"""Phases of a step, in order."""
+
+
+class TrainStep:
+    """The work of ``PretrainTask`` and the Trainer on the views of a batch.
+
+    Args:
+        task: its model is trained.
+        batch_size: images, for the scaling of the learning rate.
+        precision: a key of ``DTYPES``; "16-mixed" with a loss scaler and an optimizer that is not fused.
+        compiled: apply ``torch.compile`` to student and teacher.
+    """
+
+    def __init__(self, task: PretrainTask, *, batch_size: int, precision: str, compiled: bool) -> None:
+        self.task = task
+        self.optimizer = task.make_optimizer(batch_size)
+        self.max_grad_norm = task.schedule.max_grad_norm or torch.inf
+        self.device = next(task.parameters()).device
+        self.dtype = DTYPES[precision]
+        self.scaler = torch.GradScaler(self.device.type, enabled=precision == "16-mixed")
+        if compiled:
+            task.compile_modules()
+
+    def __call__(
+        self,
+        views: Sequence[Tensor],
+        mask: Tensor,
+        momentum: float,
+        mark: Callable[[str], None] = lambda phase: None,
+        most_hidden: int = 0,
+    ) -> Tensor:
+        """Train on [student view, teacher view] and a mask; return the loss without waiting for it."""
+        task, model = self.task, self.task.model
+        rows = hidden_first(mask, most_hidden)
+        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            keys = model.teach(views[1])
+            mark("teacher")
+            queries = model.student(views[0], mask, rows)
+            mark("student forward")
+            loss = task.loss(queries, keys, mask, rows)
+            mark("loss")
+        self.scaler.scale(loss).backward()
+        mark("backward")
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(model.student.parameters(), self.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        mark("clip and optimizer")
+        model.teacher.update(model.student, momentum)
+        mark("teacher update")
+        return loss.detach()

@@ -1,0 +1,64 @@
+"""The record of a run: configuration, command line, versions, commit, machine."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "conmim-lightning",
+    "torch",
+    "torchvision",
+    "lightning",
+    "timm",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pillow",
+    "wandb",
+)
+
+
+def run_record(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything needed to know later what a run was; no environment variables.
+
+    Args:
+        config: resolved configuration.
+    """
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": git_state(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "config": config,
+    }
+
+
+def git_state() -> str:
+    """Commit of the source tree of this package, with "-dirty" for changes; "unknown" outside a checkout."""
+    here = Path(__file__).parents[1]
+    if not (here.parents[1] / ".git").exists() or not (here.parents[1] / "pyproject.toml").exists():
+        return "unknown"  # installed, or below another project's checkout
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,67 @@
+"""Tasks restored from checkpoints, by the record of their run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+
+from conmim_lightning.config.signatures import allowed
+from conmim_lightning.weights.checkpoint import read_checkpoint
+
+_NO_ARCHITECTURE = {"weights", "branch", "allow_mismatch"}  # of the backbone's settings
+
+
+def restored_task(path: str, inference: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """The task of a checkpoint with its weights, built as its record says; and the checkpoint.
+
+    Args:
+        path: of the checkpoint or its run.
+        inference: changed settings of a segmenter's inference, or of a detector.
+
+    Raises:
+        ValueError: the file is not a checkpoint of this project, or has no record of its run.
+    """
+    checkpoint: Any = read_checkpoint(path)
+    if "run" not in checkpoint:
+        raise ValueError(f"{path!r} has no record of its run, so its model is unknown")
+    task = instantiate(_with_inference(without_weights(checkpoint["run"]["config"]["task"]), inference or {}))
+    task.on_load_checkpoint(checkpoint)
+    task.load_state_dict(checkpoint["state_dict"])
+    return task, checkpoint
+
+
+def without_weights(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's configuration with a randomly initialised backbone, for weights that a checkpoint replaces."""
+    model = task["model"]
+    if "backbone" in model:
+        return {**task, "model": {**model, "backbone": {**model["backbone"], "weights": None}}}
+    return {**task, "model": {**model, "weights": None}}
+
+
+def check_backbone(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check settings of the backbone that shapes do not show, such as the number of heads.
+
+    Raises:
+        ValueError: a setting differs from that of the checkpoint's run, other than dropout rates.
+    """
+    recorded = checkpoint.get("run", {}).get("config", {}).get("backbone")
+    if recorded is None:
+        return
+    own = config["backbone"]
+    differing = [
+        f"backbone.{key} {recorded.get(key)!r} instead of {own.get(key)!r}"
+        for key in sorted({*recorded, *own} - _NO_ARCHITECTURE)
+        if not key.endswith("_rate") and recorded.get(key) != own.get(key)
+    ]
+    if differing:
+        raise ValueError(f"the checkpoint is of another architecture: {', '.join(differing)}")
+
+
+def _with_inference(task: dict[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's configuration with changed inference settings; ValueError for one that the task does not have."""
+    place = "inference" if "inference" in task else "model"
+    for key in inference:
+        if key not in task[place]:
+            name = task["_target_"].rsplit(".", 1)[-1]
+            raise ValueError(f"inference.{key} does not exist in a run of {name}; {allowed(key, task[place])}")
+    return {**task, place: {**task[place], **inference}} if inference else task

@@ -1,0 +1,40 @@
+"""Results of a run: files and their text."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.json"
+"""Name of the file with a run's final metrics, in its folder."""
+
+
+def write_json(content: Any, path: Path) -> Path:
+    """Write a JSON file; return its path relative to the working directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+    return Path(os.path.relpath(path))
+
+
+def read_json(path: str, key: str) -> dict[str, Any]:
+    """Read the results of an earlier command; ValueError for another file, without ``key``."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path!r} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or key not in content:
+        raise ValueError(f"{path!r} does not hold results with {key!r}")
+    return content
+
+
+def format_metrics(metrics: Mapping[str, float]) -> str:
+    """Format metrics, one per line."""
+    return "".join(f"{name:<36} {value:.4f}\n" for name, value in metrics.items())
+
+
+def print_existing(paths: Iterable[Path]) -> None:
+    """Print the paths of the files that exist."""
+    for path in paths:
+        if path.exists():
+            print(os.path.relpath(path))

@@ -1,1 +1,0 @@
-"""How fast a training step is, and what it is compared with."""

@@ -1,0 +1,61 @@
+"""Base class of the tasks that have an optimizer: optimizer, schedule and seeding."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.optim import Optimizer
+
+from conmim_lightning.optim.build import OptimizerFactory
+from conmim_lightning.optim.param_groups import ParamGroups
+from conmim_lightning.optim.recipe import Schedule
+from conmim_lightning.rng import stream_seed
+
+
+class ScheduledTask(LightningModule):
+    """A task whose optimizer follows a ``Schedule``; a subclass implements ``param_groups``.
+
+    Args:
+        optimizer: takes parameter groups; carries the peak learning rate and the weight decay.
+        schedule: of the run.
+        batch_size: images per step and device; null for the data module's.
+        seed: of everything random in a training step.
+    """
+
+    def __init__(
+        self, *, optimizer: OptimizerFactory, schedule: Schedule, batch_size: int | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.seed = seed
+        self.step_seed = 0
+
+    def param_groups(self) -> ParamGroups:
+        """Parameter groups for the optimizer."""
+        raise NotImplementedError
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed torch from seed, batch and device alone, so that a resumed run continues exactly."""
+        self.step_seed = stream_seed(self.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
+        torch.manual_seed(self.step_seed >> 1)
+
+    def make_optimizer(self, effective_batch: int) -> Optimizer:
+        """Build the optimizer for a number of images per optimizer step."""
+        return self.schedule.optimizer(self.optimizer_factory, self.param_groups(), effective_batch)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its learning rate schedule per optimizer step, and report them in one line.
+
+        Raises:
+            ValueError: the batch size is unknown, or the run has no end.
+        """
+        batch_size = self.batch_size or getattr(self.trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
+        if batch_size is None:
+            raise ValueError("without a data module, the task needs a batch_size")
+        optimizer = self.make_optimizer(self.schedule.effective_batch(batch_size, self.trainer))
+        rank_zero_info(self.schedule.describe(optimizer, batch_size, self.trainer))
+        scheduler = self.schedule.lr_scheduler(optimizer, batch_size, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,54 @@
+"""What an export format receives and does."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import nn
+
+
+class ExportedModel(NamedTuple):
+    """A backbone to export and everything that belongs to it.
+
+    Attributes:
+        backbone: timm model.
+        architecture: timm's name; None for a family that is built from its arguments alone.
+        arguments: of timm's ``create_model``, or of the family's class.
+        mean: of the images that it expects, per channel, on a scale of 0 to 1.
+        std: likewise.
+        crop_pct: fraction of the resized image's shorter side that evaluation crops, in (0, 1].
+        classes: names of the classes of the classifier that is exported; empty for none.
+        head: whether the classifier is exported.
+        card: model card in Markdown.
+    """
+
+    backbone: nn.Module
+    architecture: str | None
+    arguments: Mapping[str, Any]
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop_pct: float
+    classes: Sequence[str]
+    head: bool
+    card: str
+
+
+class ExportFormat(Protocol):
+    """Writes a model in a format."""
+
+    def write(self, model: ExportedModel, output: Path) -> str:
+        """Write the model to ``output``.
+
+        Returns:
+            How to open it, for the user.
+
+        Raises:
+            ValueError: the format cannot represent the model, or the output exists.
+        """
+        ...
+
+
+def check_empty(output: Path) -> None:
+    """Raise ValueError unless the output does not exist or is an empty folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"output {str(output)!r} exists and is not an empty folder")

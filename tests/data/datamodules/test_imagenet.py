@@ -1,0 +1,95 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conmim_lightning.data.datamodules.imagenet import ImageNetDataModule
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.sources.imagenet import wordnet_ids
+from conmim_lightning.data.transforms.crop import RandomResizedCrop
+from conmim_lightning.masking.random_units import RandomUnitMasking
+from conmim_lightning.perturbation.draw import PerturbationDraw
+
+IDS = ("n02129604", "n01440764", "n15075141")  # tiger, tench, toilet tissue: 292, 0, 999
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Folders named by WordNet id, with ten training and two validation images each, and the lists of them."""
+    for split, count in (("train", 10), ("val", 2)):
+        lines = []
+        for name in IDS:
+            for index in range(count):
+                path = tmp_path / split / name / f"{name}_{index}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (40, 30), (index, 0, 0)).save(path)
+                lines.append(f"{name}/{path.name} {wordnet_ids().index(name)}")
+        (tmp_path / f"{split}_map.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def module(root: Path, **changes):
+    arguments = {
+        "root": str(root),
+        "decoder": Decoder(),
+        "crop": RandomResizedCrop(16),
+        "masking": RandomUnitMasking(grid_size=4, unit_size=1, ratio=0.5),
+        "perturbation": PerturbationDraw(),
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "batch_size": 4,
+        "seed": 0,
+        "num_workers": 0,
+    }
+    data = ImageNetDataModule(**(arguments | changes))
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("lists", [{}, {"train_list": "train_map.txt", "val_list": "val_map.txt"}])
+def test_folders_and_lists_give_the_same_labels(root: Path, lists):
+    data = module(root, **lists)
+    by_name = {data.source.name(index): data.source.label(index) for index in range(len(data.source))}
+    assert len(by_name) == 30
+    assert {by_name[f"{name}/{name}_0.JPEG"] for name in IDS} == {0, 292, 999}
+    counts = {(probe, role): sum(len(b.index) for b in loader) for probe, role, loader in data.probe_loaders()}
+    assert counts == {("knn", "reference"): 30, ("knn", "query"): 6}
+    assert len(data.source.classes) == 1000
+
+
+@pytest.mark.parametrize(
+    ("subset", "per_class"), [({"subset_fraction": 0.3}, 3), ({"subset_fraction": 0.01}, 1), ({"subset_count": 4}, 4)]
+)
+def test_subsets_per_class(root: Path, subset, per_class):
+    names = []
+    for seed in (0, 0, 1):
+        source = module(root, batch_size=2, subset_seed=seed, **subset).source
+        assert Counter(source.label(index) for index in range(len(source))) == {
+            0: per_class,
+            292: per_class,
+            999: per_class,
+        }
+        names.append([source.name(index) for index in range(len(source))])
+    assert names[0] == names[1]
+    assert names[0] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subset_fraction": 2.0}, "got 2.0"),
+        ({"subset_count": 0}, "got 0"),
+        ({"subset_count": 3, "subset_fraction": 0.5}, "not both"),
+        ({"train_list": "nowhere.txt"}, "nowhere.txt' does not exist"),
+    ],
+)
+def test_bad_arguments(root: Path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        module(root, **changes)
+
+
+def test_folders_that_are_not_classes(root: Path):
+    (root / "train" / "n02129604").rename(root / "train" / "tiger")
+    with pytest.raises(ValueError, match=r"has classes \['tiger'\] that are not among"):
+        module(root)

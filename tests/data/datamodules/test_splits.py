@@ -1,0 +1,111 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conmim_lightning.data.datamodules.classification import ClassificationDataModule
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.sources.splits import FolderSplits, ManifestSplits
+from conmim_lightning.data.transforms.classification import EvaluationTransform, TrainTransform
+from conmim_lightning.data.transforms.crop import RandomResizedCrop
+
+COUNTS = {"train": 10, "val": 3, "test": 2}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Classes a, b, c; ten training, three validation and two test images each, and lists of them."""
+    for split, count in COUNTS.items():
+        lines = []
+        for label, name in enumerate("abc"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (40, 30), (80 * label, 0, 0)).save(tmp_path / split / name / f"{index}.png")
+                lines.append(f"{split}/{name}/{index}.png {label}")
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def module(root: Path, **changes) -> ClassificationDataModule:
+    arguments = {
+        "root": str(root),
+        "source": FolderSplits(),
+        "num_classes": 3,
+        "decoder": Decoder(),
+        "train_transform": TrainTransform(crop=RandomResizedCrop(16), mean=(0.5,) * 3),
+        "evaluation_transform": EvaluationTransform(16),
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "batch_size": 4,
+        "seed": 0,
+        "num_workers": 0,
+    }
+    return ClassificationDataModule(**(arguments | changes))
+
+
+def labels(loader) -> Counter:
+    return Counter(label for batch in loader for label in batch.label.tolist())
+
+
+def test_lists_give_the_same_as_folders(root):
+    lists = {split: f"{split}.txt" for split in COUNTS}
+    data = module(root, source=ManifestSplits(lists=lists))
+    data.setup()
+    assert labels(data.val_dataloader()) == {0: 3, 1: 3, 2: 3}
+    with pytest.raises(ValueError, match="no list for split 'extra'"):
+        module(root, source=ManifestSplits(lists=lists), val="extra").setup()
+
+
+def test_a_trained_classifier_is_tested_without_training_images(root):
+    shutil.rmtree(root / "train")
+    data = module(root)
+    data.classes = ["a", "b", "c"]
+    data.setup("test")
+    assert labels(data.test_dataloader()) == {0: 3, 1: 3, 2: 3}
+
+
+def test_images_without_labels(root):
+    data = module(root, predict_root=str(root / "val"))
+    data.setup("predict")
+    assert labels(data.predict_dataloader()) == {-1: 9}
+
+
+def test_a_test_opens_only_its_own_split(root):
+    for split in ("train", "val"):
+        shutil.rmtree(root / split)
+    data = module(root, test="test")
+    data.classes = ["a", "b", "c"]
+    data.setup("test")
+    assert labels(data.test_dataloader()) == {0: 2, 1: 2, 2: 2}
+
+
+def test_classes_are_counted_unless_their_number_is_given(root):
+    data = module(root, num_classes=None)
+    assert data.num_classes == 3
+    data.setup()
+    assert data.sample_shapes == ((3, 16, 16), (3,))
+
+
+def test_another_number_of_classes(root):
+    with pytest.raises(ValueError, match=r"split 'train' of .* has 3 classes, but data.num_classes is 5"):
+        module(root, num_classes=5).setup()
+
+
+def test_an_unknown_class_in_val(root):
+    (root / "val" / "a").rename(root / "val" / "z")
+    with pytest.raises(ValueError, match=r"has classes \['z'\] that are not among \['a', 'b', 'c'\]"):
+        module(root).setup()
+
+
+def test_a_label_outside_the_range(root):
+    (root / "val.txt").write_text("val/a/0.png 0\nval/b/0.png 7\nval/c/0.png 2\n")
+    with pytest.raises(ValueError, match="label 7; allowed are 0 to 2"):
+        module(root, source=ManifestSplits(lists={"train": "train.txt", "val": "val.txt"})).setup()
+
+
+def test_an_empty_class_folder(root):
+    (root / "train" / "d").mkdir()
+    with pytest.raises(ValueError, match=r"class folders without an image in .*train': d"):
+        module(root, num_classes=4).setup()

@@ -1,0 +1,29 @@
+from io import BytesIO
+
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from conmim_lightning.data.images.jpeg_header import jpeg_header
+
+
+def jpeg(**options) -> bytes:
+    with BytesIO() as buffer:
+        Image.fromarray(load_sample_image("china.jpg")[:64, :48]).save(buffer, "JPEG", **options)
+        return buffer.getvalue()
+
+
+def test_exif_and_progressive_files():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert jpeg_header(jpeg()) == (False, False)
+    assert jpeg_header(jpeg(exif=exif.tobytes())) == (True, False)
+    assert jpeg_header(jpeg(progressive=True)) == (False, True)
+
+
+def test_damaged_headers_end():
+    content = jpeg(progressive=True)
+    for length in range(len(content[:400])):
+        jpeg_header(content[:length])
+    assert jpeg_header(b"") == jpeg_header(b"\xff\xd8" + bytes(50)) == (False, False)
+    zero_length = b"\xff\xd8\xff\xe0\x00\x00" * 3
+    assert jpeg_header(zero_length) == (False, False)

@@ -1,0 +1,22 @@
+import numpy as np
+from PIL import Image
+
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.inspection.contact_sheet import contact_sheet
+from conmim_lightning.data.sources.folder import FolderSource
+
+
+def test_squares_stand_in_rows(tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    for index, value in enumerate((50, 150, 250)):
+        Image.new("L", (40, 30), value).save(root / f"{index}.png")
+    (root / "3.png").write_bytes(b"nothing")
+    contact_sheet(
+        FolderSource(root), Decoder(channels=1), [[0, 1], [2, 3], [0]], tmp_path / "out" / "sheet.png", side=10
+    )
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        pixels = np.asarray(sheet)
+    assert pixels.shape == (3 * 14 + 4, 2 * 14 + 4, 3)
+    centres = [[int(pixels[9 + 14 * row, 9 + 14 * column, 0]) for column in range(2)] for row in range(3)]
+    assert centres == [[50, 150], [250, 96], [50, 255]], "a broken image is grey, the end of a row is white"

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+from shard_files import jpeg, samples, write_shard, write_shards
+
+from conmim_lightning.data.sources.shards.reader import ShardReader, expand
+from conmim_lightning.data.sources.shards.stream import StreamSource
+
+
+def stream(root: Path | str, **changes) -> StreamSource:
+    arguments = {"shards": "{00000..00003}.tar", "samples_per_epoch": 40, "lanes": 2, "shuffle_buffer": 4, "retries": 1}
+    return StreamSource(str(root), **(arguments | changes))
+
+
+def epoch_of(source: StreamSource, epoch: int = 0, rank: int = 0, num_devices: int = 1, batch_size: int = 5):
+    sampler = source.sampler(seed=0, rank=rank, num_devices=num_devices, batch_size=batch_size)
+    sampler.set_epoch(epoch)
+    return [(key, source.read(key)) for key in sampler]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    write_shards(tmp_path, 10, 10, 10, 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [{"key": "x"}, {"client_kwargs": {"headers": {"Authorization": "x"}}}])
+def test_secrets_are_rejected(options):
+    with pytest.raises(ValueError, match="look like secrets"):
+        stream("x", storage_options=options)
+
+
+def test_time_limits_are_added_to_other_options():
+    options = ShardReader("x", 0, 7.0, {"client_kwargs": {"trust_env": True}})._options("https://x/y.tar")
+    assert options["client_kwargs"]["trust_env"] is True
+    assert options["client_kwargs"]["timeout"].sock_read == 7.0
+
+
+def test_a_dead_host_fails_early(tmp_path: Path):
+    source = stream("http://127.0.0.1:9", shards="{0000..0999}.tar", retries=0)
+    with pytest.raises(ValueError, match="4 consecutive shards cannot be read"):
+        epoch_of(source)
+
+
+def test_a_shard_cut_between_two_images_is_detected(tmp_path: Path):
+    (path,) = write_shards(tmp_path, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"000001.jpg")])
+    reader = ShardReader(str(tmp_path), 0, 1.0, {})
+    assert [content for _, content in reader.images(str(path))] == [jpeg(0)]
+    assert "no end mark" in reader.take_faults()[0][1]
+
+
+def test_hostile_members_and_second_images_are_skipped(tmp_path: Path):
+    members = samples(1, 1) | {"../000002.jpg": b"x", "/etc/x.jpg": b"y"} | samples(3, 1) | {"000003.png": b"z"}
+    reader = ShardReader(str(tmp_path), 0, 1.0, {})
+    names = [name for name, _ in reader.images(str(write_shard(tmp_path / "x.tar", members)))]
+    assert [name.rsplit("/", 1)[1] for name in names] == ["000001.jpg", "000003.jpg"]
+
+
+def test_shards_by_pattern():
+    assert expand("https://host/set/", "{08..11}.tar") == [f"https://host/set/{n:02d}.tar" for n in range(8, 12)]

@@ -1,0 +1,153 @@
+"""Extensions in files outside the package, through the real commands; CONTRIBUTING.md explains each."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_labelled, tiny_overrides
+
+from conmim_lightning.weights.checkpoint import read_checkpoint
+
+EXTENSIONS = Path(__file__).parent / "extensions"
+CPU = ("trainer=cpu", "logger=csv", "paths.run_dir=run")
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A copy of the extensions on the import path; the override that names their configuration folder."""
+    shutil.copytree(EXTENSIONS, tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    yield f"--config-dir={tmp_path}/mine/conf"
+    for path in EXTENSIONS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_pretext_loss(outside, tmp_path, scenes_root, run_command):
+    """Pixel regression: a loss, and a target in place of the teacher."""
+    small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
+    length = ["schedule.epochs=8", "schedule.warmup_epochs=1", "trainer.log_every_n_steps=1", "task.log_every_n_steps=6"]
+    done = run_command("train", outside, "experiment=pixels", *CPU, *small, *length)
+    assert done.status == 0, done.stderr
+    with (tmp_path / "run" / "metrics" / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 48
+    assert np.mean(losses[-6:]) < 0.97 * np.mean(losses[:6]), "it learns"
+    state = read_checkpoint(tmp_path / "run")["state_dict"]
+    assert not [name for name in state if name.startswith("model.teacher")], "the target has no weights"
+    assert (tmp_path / "run" / "report.png").is_file()
+
+
+def test_a_pretext_loss_is_resumed_bit_for_bit(outside, tmp_path, scenes_root, run_command):
+    small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
+    length = ["schedule.epochs=2", "schedule.warmup_epochs=0", "~callbacks.report", "~callbacks.probe"]
+    common = [outside, "experiment=pixels", "trainer=cpu", "logger=none", *small, *length]
+    assert run_command("train", *common, "paths.run_dir=whole").status == 0
+    assert run_command("train", *common, "paths.run_dir=first", "+trainer.max_steps=8").status == 0
+    resumed = run_command("train", *common, "paths.run_dir=second", f"resume={tmp_path}/first/checkpoints/last.ckpt")
+    assert resumed.status == 0, resumed.stderr
+    one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "second"))
+    assert all(bool((value == other[name]).all()) for name, value in one.items())
+
+
+def test_a_data_source(outside, tmp_path, scenes_root, run_command):
+    """The images of a zip archive, trained on with the same result as their folder."""
+    folder = scenes_root / "folders" / "train"
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.jpg")):
+            archive.write(path, path.relative_to(folder))
+        archive.writestr("notes.txt", "not an image")
+    small = [item for item in tiny_overrides(scenes_root) if not item.startswith(("data.prepare", "data="))]
+    length = ["debug=two_steps", "~callbacks.report", "~callbacks.probe"]
+    common = ["experiment=quickstart", "trainer=cpu", "logger=none", *small, *length]
+    for name, own in {
+        "zip": [outside, "data=zip", f"data.root={tmp_path}/images.zip"],
+        "folder": ["data=folder", f"data.root={folder}"],
+    }.items():
+        done = run_command("train", *own, *common, f"paths.run_dir={name}")
+        assert done.status == 0, done.stderr
+        assert ("48 images" in done.stderr) or ("48 images" in done.stdout)
+    one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("zip", "folder"))
+    assert all(bool((value == other[name]).all()) for name, value in one.items())
+    missing = run_command("train", outside, "data=zip", "data.root=/nowhere.zip", *common, "paths.run_dir=missing")
+    assert missing.status == 1
+    assert "'/nowhere.zip' is not a readable zip archive" in missing.stderr
+
+
+@pytest.fixture
+def numbers_root(tmp_path, scenes_root):
+    """Images in class folders that are named by numbers."""
+    for split in ("train", "val"):
+        for number, folder in enumerate(sorted((scenes_root / "folders" / split).iterdir())):
+            shutil.copytree(folder, tmp_path / "numbers" / split / f"{10 * number + 20}")
+    return tmp_path / "numbers"
+
+
+def test_a_downstream_task(outside, tmp_path, scenes_root, numbers_root, run_command):
+    """Regression of a number per image: trained, tested, and evaluated from its checkpoint."""
+    small = [item for item in tiny_labelled(scenes_root) if not item.startswith(("data.prepare", "data=", "data.root"))]
+    own = ["data=labelled_folder", f"data.root={numbers_root}", "optimizer.lr=0.01"]
+    length = ["schedule.epochs=30", "schedule.warmup_epochs=1"]
+    done = run_command("train", outside, "experiment=number_regression", *CPU, *small, *own, *length)
+    assert done.status == 0, done.stderr
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["test/mean_absolute_error"] == metrics["val/mean_absolute_error"]
+    assert metrics["test/mean_absolute_error"] < 30, "without learning the mean of 20 to 70 is missed by 45"
+    cpu = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true", "paths.run_dir=again")
+    again = run_command("evaluate", f"checkpoint={tmp_path}/run", *cpu)
+    assert again.status == 0, again.stderr
+    assert metrics_of(tmp_path / "again")["test/mean_absolute_error"] == pytest.approx(
+        metrics["test/mean_absolute_error"], rel=1e-5
+    )
+
+
+def test_a_probe(outside, tmp_path, scenes_root, run_command):
+    """The nearest class mean, beside the probes of the package."""
+    own = ["+task/probes@task.probes=prototype", "task/probes=knn", "task.probes.knn.num_neighbors=[5]"]
+    done = run_command("train", outside, "experiment=vit_b_frozen", *CPU, *tiny_labelled(scenes_root), *own)
+    assert done.status == 0, done.stderr
+    metrics = metrics_of(tmp_path / "run")
+    assert 0 <= metrics["test/top1_prototype"] <= 1
+    assert "test/top1_knn_k5" in metrics
+
+
+def test_an_export_format(outside, tmp_path, labelled_runs, run_command):
+    folder, _ = labelled_runs
+    command = ("export", outside, "format=numpy", f"checkpoint={folder}/pretrained", f"output={tmp_path}/out")
+    done = run_command(*command)
+    assert done.status == 0, done.stderr
+    assert f'numpy.load("{tmp_path}/out/weights.npz")' in done.stdout
+    state = read_checkpoint(folder / "pretrained")["state_dict"]
+    prefix = "model.teacher.branch.encoder.backbone."
+    with np.load(tmp_path / "out" / "weights.npz") as arrays:
+        assert arrays.files
+        for name in arrays.files:
+            assert np.array_equal(arrays[name], state[prefix + name].numpy())
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["mean"] == [0.485, 0.456, 0.406]
+    again = run_command(*command)
+    assert again.status == 1
+    assert "exists and is not an empty folder" in again.stderr
+
+
+@pytest.mark.slow
+def test_in_a_process_of_its_own(tmp_path, scenes_root):
+    """As users do it: PYTHONPATH and --config-dir."""
+    small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
+    command = [
+        sys.executable, "-m", "conmim_lightning.train", f"--config-dir={EXTENSIONS}/conf", "experiment=pixels", *CPU,
+        *small, "debug=two_steps", "~callbacks.report", "~callbacks.probe",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(EXTENSIONS)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

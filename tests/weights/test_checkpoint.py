@@ -1,0 +1,53 @@
+import argparse
+
+import pytest
+import torch
+
+from conmim_lightning.weights.checkpoint import is_checkpoint, is_state, read_checkpoint, read_torch
+
+RUN = {"state_dict": {"a": torch.ones(2)}, "loops": {}}
+
+
+def test_a_run_stands_for_its_last_checkpoint(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(RUN, tmp_path / "checkpoints" / "last.ckpt")
+    assert torch.equal(read_checkpoint(tmp_path)["state_dict"]["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("zip_archive", [True, False])
+def test_tensors_values_and_namespaces_are_read(tmp_path, zip_archive):
+    content = {"model": {"a": torch.ones(2)}, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zip_archive)
+    read = read_torch(tmp_path / "x.pth")
+    assert (read["epoch"], read["args"].lr) == (3, 0.1)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path, capsys):
+    torch.save({"state_dict": Evil(), "loops": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"evil.ckpt' is not a readable checkpoint"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere.ckpt' does not exist"):
+        read_torch(tmp_path / "nowhere.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(ValueError, match=r"cut.ckpt' is not a readable checkpoint"):
+        read_torch(tmp_path / "cut.ckpt")
+    torch.save(RUN["state_dict"], tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="is not a checkpoint of a training run: it lacks the training state"):
+        read_checkpoint(tmp_path / "weights.pth")
+
+
+def test_kinds_of_content():
+    assert is_checkpoint(RUN)
+    assert not is_checkpoint(RUN["state_dict"])
+    assert is_state(RUN["state_dict"])
+    assert not is_state(RUN)
+    assert not is_state({})
