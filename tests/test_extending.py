@@ -52,9 +52,9 @@ def test_a_pretext_loss_is_resumed_bit_for_bit(outside, tmp_path, scenes_root, r
     small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
     length = ["schedule.epochs=2", "schedule.warmup_epochs=0", "~callbacks.report", "~callbacks.probe"]
     common = [outside, "experiment=pixels", "trainer=cpu", "logger=none", *small, *length]
-    assert run_command("train", *common, "paths.run_dir=whole").status == 0
-    assert run_command("train", *common, "paths.run_dir=first", "+trainer.max_steps=8").status == 0
-    resumed = run_command("train", *common, "paths.run_dir=second", f"resume={tmp_path}/first/checkpoints/last.ckpt")
+    assert run_command("train", *common, "paths.run_dir=whole", "callbacks.checkpoint.save_top_k=-1").status == 0
+    middle = tmp_path / "whole" / "checkpoints" / "step0000006.ckpt"
+    resumed = run_command("train", *common, "paths.run_dir=second", f"resume={middle}")
     assert resumed.status == 0, resumed.stderr
     one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("whole", "second"))
     assert all(bool((value == other[name]).all()) for name, value in one.items())
@@ -79,9 +79,11 @@ def test_a_data_source(outside, tmp_path, scenes_root, run_command):
         assert ("48 images" in done.stderr) or ("48 images" in done.stdout)
     one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("zip", "folder"))
     assert all(bool((value == other[name]).all()) for name, value in one.items())
-    missing = run_command("train", outside, "data=zip", "data.root=/nowhere.zip", *common, "paths.run_dir=missing")
-    assert missing.status == 1
-    assert "'/nowhere.zip' is not a readable zip archive" in missing.stderr
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "images.zip").read_bytes()[:-100])
+    for root, fault in {"/nowhere.zip": "does not exist", f"{tmp_path}/cut.zip": "is not a readable zip archive"}.items():
+        failed = run_command("train", outside, "data=zip", f"data.root={root}", *common, "paths.run_dir=failed")
+        assert failed.status == 1
+        assert f"'{root}' {fault}" in failed.stderr
 
 
 @pytest.fixture
@@ -113,12 +115,12 @@ def test_a_downstream_task(outside, tmp_path, scenes_root, numbers_root, run_com
 
 def test_a_probe(outside, tmp_path, scenes_root, run_command):
     """The nearest class mean, beside the probes of the package."""
-    own = ["+task/probes@task.probes=prototype", "task/probes=knn", "task.probes.knn.num_neighbors=[5]"]
+    own = ["task/probes=prototype", "task.probes.knn.num_neighbors=[5]"]
     done = run_command("train", outside, "experiment=vit_b_frozen", *CPU, *tiny_labelled(scenes_root), *own)
     assert done.status == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
-    assert 0 <= metrics["test/top1_prototype"] <= 1
-    assert "test/top1_knn_k5" in metrics
+    assert 0 <= metrics["test/prototype_top1"] <= 1
+    assert "test/knn_k5_top1" in metrics
 
 
 def test_an_export_format(outside, tmp_path, labelled_runs, run_command):
@@ -133,7 +135,7 @@ def test_an_export_format(outside, tmp_path, labelled_runs, run_command):
         assert arrays.files
         for name in arrays.files:
             assert np.array_equal(arrays[name], state[prefix + name].numpy())
-    assert json.loads((tmp_path / "out" / "model.json").read_text())["mean"] == [0.485, 0.456, 0.406]
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["mean"] == [0.5, 0.5, 0.5]
     again = run_command(*command)
     assert again.status == 1
     assert "exists and is not an empty folder" in again.stderr

@@ -32,10 +32,10 @@ def test_resolved_implementations(device, implementation, resolved):
 def test_every_implementation_is_timms(implementation, monkeypatch):
     """Flex only forward, and on the CPU, where it is not compiled; gradients need a GPU, see test_gpu.py."""
     monkeypatch.setattr("conmim_lightning.models.attention.resolve_implementation", lambda name, device: name)
-    attention = beit(embed_dim=32, num_heads=2).blocks[0].attn
-    for parameter in attention.parameters():
+    model = beit(embed_dim=32, num_heads=2)
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    tokens, bias = torch.randn(3, 17, 32), torch.randn(1, 2, 17, 17)
+    attention, tokens, bias = model.blocks[0].attn, torch.randn(3, 17, 32), model.rel_pos_bias()
     expected = attention(tokens, bias)
     torch.testing.assert_close(beit_attention(attention, tokens, bias, implementation), expected)
     without_bias = beit_attention(attention, tokens, 0 * bias, implementation)
@@ -43,10 +43,10 @@ def test_every_implementation_is_timms(implementation, monkeypatch):
 
 
 def test_the_bias_of_sdpa_has_aligned_rows():
-    bias = torch.randn(1, 2, 17, 17)
+    bias = torch.randn(2, 17, 17)
     assert prepare_bias(bias) is bias
     prepared = prepare_bias(bias, "sdpa")
-    assert prepared.stride() == (2 * 17 * 24, 17 * 24, 24, 1)
+    assert prepared.stride() == (17 * 24, 24, 1)
     assert torch.equal(prepared, bias)
     with torch.autocast("cpu", torch.bfloat16):
         assert prepare_bias(bias, "sdpa").dtype is torch.bfloat16

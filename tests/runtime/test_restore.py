@@ -22,7 +22,7 @@ def test_a_task_is_restored_with_its_weights(labelled_runs):
 
 
 def test_a_checkpoint_without_a_record_is_an_error(tmp_path):
-    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6"}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": {}, "loops": {}}, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="has no record of its run"):
         restored_task(str(tmp_path / "a.ckpt"))
 

@@ -24,7 +24,7 @@ _ALIGNMENT = 8  # entries
 
 
 def eager(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Attention by plain operations; all (B, H, T, d), the bias (1, H, T, T)."""
+    """Attention by plain operations; all (B, H, T, d), the bias (H, T, T)."""
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
@@ -44,10 +44,9 @@ def flex(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout
 
     assert bias is not None
     assert not dropout
-    table = bias[0]
 
     def add_bias(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return score + table[head, row, column]
+        return score + bias[head, row, column]
 
     compiles = torch.compiler.is_compiling() or query.device.type == "cpu"
     attend = flex_attention if compiles else _compiled_flex_attention()
@@ -96,7 +95,7 @@ def beit_attention(
     Args:
         attention: of a block of timm's ``Beit``.
         tokens: (B, T, D).
-        bias: (1, H, T, T), see ``prepare_bias``; None for none.
+        bias: (H, T, T), see ``prepare_bias``; None for none.
         implementation: see ``Implementation``.
 
     Returns:
@@ -143,7 +142,7 @@ def prepare_bias(bias: Tensor, implementation: Implementation = "auto") -> Tenso
     """Convert the bias once per forward pass, for all blocks.
 
     Args:
-        bias: (1, heads, T, T) float32.
+        bias: (heads, T, T) float32.
         implementation: see ``Implementation``.
 
     Returns:
@@ -158,7 +157,7 @@ def prepare_bias(bias: Tensor, implementation: Implementation = "auto") -> Tenso
 
 
 def align_rows(bias: Tensor) -> Tensor:
-    """Return the (1, heads, T, T) bias with rows that start at multiples of 8 entries."""
+    """Return the (heads, T, T) bias with rows that start at multiples of 8 entries."""
     tokens = bias.shape[-1]
     return F.pad(bias, (0, -tokens % _ALIGNMENT))[..., :tokens]
 

@@ -125,7 +125,7 @@ class DenseVit(nn.Module):
     def _attend(self, attention: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         if isinstance(attention, Attention):
             table = attention.relative_position_bias_table
-            bias = None if table is None else self._bias(table, *grid)[None]
+            bias = None if table is None else self._bias(table, *grid)
             return beit_attention(attention, tokens, bias, "sdpa")
         if isinstance(self.backbone, Eva):
             return attention(tokens, rope=self._rotations(grid, tokens.device))

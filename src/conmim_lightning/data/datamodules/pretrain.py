@@ -12,7 +12,7 @@ from conmim_lightning.data.datamodules.base import ResumableDataModule
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.datasets.probes import ProbeData, Role
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.images.files import check_folder
+from conmim_lightning.data.images.files import check_exists, check_folder
 from conmim_lightning.data.inspection.summary import summarize
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
@@ -95,8 +95,10 @@ class PretrainDataModule(ResumableDataModule):
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
         at_least(2, batch_size=batch_size)  # for BatchNorm
         at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
-        for folder in (root, labelled_root, class_map_root) if prepare is None else ():
-            check_folder(folder if folder and "://" not in folder else ".")
+        if prepare is None:
+            check_exists(root)
+            for folder in filter(None, (labelled_root, class_map_root)):
+                check_folder(folder)
         self.make_source = source
         self.crop = crop or RandomResizedCrop()
         self.masking: Masking = masking or RandomUnitMasking()

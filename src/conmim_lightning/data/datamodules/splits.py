@@ -9,7 +9,7 @@ from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.datamodules.base import ResumableDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.images.files import check_folder
+from conmim_lightning.data.images.files import check_exists, check_folder
 from conmim_lightning.data.inspection.summary import summarize
 from conmim_lightning.data.loaders import evaluation_loader
 from conmim_lightning.data.samplers.epoch import SampleKey
@@ -73,8 +73,10 @@ class SplitDataModule(ResumableDataModule):
             root=root, decoder=decoder, mean=mean, std=std, batch_size=batch_size, seed=seed, num_workers=num_workers
         )
         at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, num_classes=num_classes)
-        for folder in (predict_root, root if prepare is None and predict_root is None else None):
-            check_folder(folder or ".")
+        if predict_root is not None:
+            check_folder(predict_root)
+        elif prepare is None:
+            check_exists(root)
         self.evaluation_batch_size = evaluation_batch_size or batch_size
         self.split_names = {"train": train, "val": val, "test": test}
         self.splits = source

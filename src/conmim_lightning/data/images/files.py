@@ -22,11 +22,17 @@ def is_image_name(name: str | bytes) -> bool:
     return os.fsdecode(name).lower().endswith(SUFFIXES)
 
 
+def check_exists(root: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless the collection's folder or file exists; URLs are not checked."""
+    if "://" not in os.fspath(root) and not os.path.exists(root):
+        raise ValueError(f"image collection {os.fspath(root)!r} does not exist")
+
+
 def check_folder(root: str | os.PathLike[str]) -> None:
     """Raise ValueError unless the folder exists."""
+    check_exists(root)
     if not os.path.isdir(root):
-        reason = "is not a folder" if os.path.exists(root) else "does not exist"
-        raise ValueError(f"image folder {os.fspath(root)!r} {reason}")
+        raise ValueError(f"image collection {os.fspath(root)!r} is not a folder")
 
 
 def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:

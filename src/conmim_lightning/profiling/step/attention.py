@@ -44,7 +44,7 @@ def time_attention(
     dtype = dtype or torch.float32
     names = [name for name in IMPLEMENTATIONS if name != "flex" or device.type == "cuda"]
     inputs = [torch.randn(batch_size, heads, tokens, width, device=device, dtype=dtype) for _ in range(3)]
-    bias = torch.randn(1, heads, tokens, tokens, device=device)
+    bias = torch.randn(heads, tokens, tokens, device=device)
     results: dict[str, dict[str, Any]] = {}
     for name in names:
         prepared = align_rows(bias.to(dtype)) if name == "sdpa" else bias
