@@ -36,7 +36,8 @@ def metrics_of(folder: Path) -> dict[str, float]:
 def test_a_pretext_loss(outside, tmp_path, scenes_root, run_command):
     """Pixel regression: a loss, and a target in place of the teacher."""
     small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
-    length = ["schedule.epochs=8", "schedule.warmup_epochs=1", "trainer.log_every_n_steps=1", "task.log_every_n_steps=6"]
+    length = ["schedule.epochs=8", "schedule.warmup_epochs=1"]
+    length += ["trainer.log_every_n_steps=1", "task.log_every_n_steps=6"]
     done = run_command("train", outside, "experiment=pixels", *CPU, *small, *length)
     assert done.status == 0, done.stderr
     with (tmp_path / "run" / "metrics" / "metrics.csv").open() as file:
@@ -80,7 +81,8 @@ def test_a_data_source(outside, tmp_path, scenes_root, run_command):
     one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("zip", "folder"))
     assert all(bool((value == other[name]).all()) for name, value in one.items())
     (tmp_path / "cut.zip").write_bytes((tmp_path / "images.zip").read_bytes()[:-100])
-    for root, fault in {"/nowhere.zip": "does not exist", f"{tmp_path}/cut.zip": "is not a readable zip archive"}.items():
+    cases = {"/nowhere.zip": "does not exist", f"{tmp_path}/cut.zip": "is not a readable zip archive"}
+    for root, fault in cases.items():
         failed = run_command("train", outside, "data=zip", f"data.root={root}", *common, "paths.run_dir=failed")
         assert failed.status == 1
         assert f"'{root}' {fault}" in failed.stderr

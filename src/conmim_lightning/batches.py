@@ -26,7 +26,7 @@ class PretrainBatch(NamedTuple):
     crop: Tensor
     perturbation: Tensor
     mask: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: list[str]
     most_hidden: int = 0
 
@@ -50,7 +50,7 @@ class PretrainViews(NamedTuple):
     student_view: Tensor
     teacher_view: Tensor
     mask: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: Sequence[str] = ()
     most_hidden: int = 0
 
@@ -67,7 +67,7 @@ class LabelledBatch(NamedTuple):
 
     image: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: Sequence[str] = ()
 
 
@@ -85,7 +85,7 @@ class SegmentationBatch(NamedTuple):
 
     image: Tensor | list[Tensor]
     label: Tensor | list[Tensor]
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: Sequence[str] = ()
 
 
@@ -123,5 +123,5 @@ class DetectionBatch(NamedTuple):
     size: Tensor
     original: Tensor
     objects: list[Objects]
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: Sequence[str] = ()

@@ -47,7 +47,13 @@ class BrokenImages(Callback):
             self._stop_if_too_many(trainer)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """List broken test images, in a separate file."""
         if lines := [line for line in batch.broken if line]:

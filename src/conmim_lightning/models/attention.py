@@ -1,8 +1,8 @@
 """Attention with an additive position bias, in three implementations with the same result.
 
 Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's ``scaled_dot_product_attention`` has no kernel that
-gives the bias a gradient and falls back to float32, which takes twice the time of the plain operations under bfloat16. On
-GPUs its fused kernels take the bias in the dtype of the queries; the one for training also wants rows that start at
+gives the bias a gradient and falls back to float32, which takes twice the time of the plain operations under bfloat16.
+On GPUs its fused kernels take the bias in the dtype of the queries; the one for training also wants rows that start at
 multiples of 8 entries, else torch copies the bias in every block. The latter follows from torch's sources and has not
 been measured; ``benchmark.stages=[attention]`` measures it on your device, FlexAttention included.
 """

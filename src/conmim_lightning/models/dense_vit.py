@@ -1,6 +1,7 @@
 """A vision Transformer that outputs feature maps, for larger images than it was pre-trained on."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
@@ -56,7 +57,7 @@ class DenseVit(nn.Module):
         for name, indices in (("out_indices", out_indices), ("global_attn_blocks", global_attn_blocks or [0])):
             if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < depth:
                 raise ValueError(f"{name} must be ascending indices of blocks, 0 to {depth - 1}, got {list(indices)}")
-        self.patch_size: int = backbone.patch_embed.patch_size[0]
+        self.patch_size, _ = cast(tuple[int, int], backbone.patch_embed.patch_size)
         if size % self.patch_size or size < self.patch_size:
             raise ValueError(f"size must be a multiple of the patch size {self.patch_size}, got {size}")
         self.size = size
@@ -103,8 +104,8 @@ class DenseVit(nn.Module):
                 )
             patches = patches + positions
         if self.num_prefix_tokens:
-            prefix = [t for t in (backbone.cls_token, getattr(backbone, "reg_token", None)) if t is not None]
-            first = torch.cat(prefix, 1)
+            prefix = (backbone.cls_token, getattr(backbone, "reg_token", None))
+            first = torch.cat([token for token in prefix if isinstance(token, Tensor)], 1)
             first = first if self.prefix_position is None else first + self.prefix_position
             patches = torch.cat([first.expand(len(patches), -1, -1), patches], 1)
         tokens = backbone.pos_drop(patches)
@@ -134,7 +135,7 @@ class DenseVit(nn.Module):
     def _rotations(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
         """Rotary position embeddings of a grid, computed once."""
         assert isinstance(self.backbone, Eva)
-        rope = self.backbone.rope
+        rope: Any = self.backbone.rope
         if rope is None:
             return None
         if grid not in self._rotations_by_grid:

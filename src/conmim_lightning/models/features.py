@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class FrozenFeatures(nn.Module):
             side = min(_PIXEL_SIDE, images.shape[-1])
             vectors[PIXELS] = F.interpolate(images, size=side, mode="area").flatten(1)
         if self.blocks:
-            outputs = self.backbone.forward_intermediates(
+            outputs: Any = self.backbone.forward_intermediates(
                 images,
                 indices=max(self.blocks.values()),
                 return_prefix_tokens=True,

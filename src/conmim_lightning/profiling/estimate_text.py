@@ -17,8 +17,8 @@ def _counts(result: dict[str, Any]) -> list[str]:
         f"parameters     encoder {parameters['encoder'] / 1e6:.1f} M, projector {parameters['projector'] / 1e6:.1f} M; "
         "the teacher has as many, without gradients",
         f"compute        {gflop['step']:.1f} GFLOP per image and step: student forward {gflop['encoder']:.1f} encoder "
-        f"+ {gflop['projector']:.1f} projector, teacher {gflop['teacher']:.1f}, loss {gflop['loss']:.2f}, rest backward "
-        f"(torch counts {flops['counted'] / flops['step']:.3f} of it)",
+        f"+ {gflop['projector']:.1f} projector, teacher {gflop['teacher']:.1f}, loss {gflop['loss']:.2f}, rest "
+        f"backward (torch counts {flops['counted'] / flops['step']:.3f} of it)",
     ]
 
 

@@ -18,7 +18,7 @@ class Recorder(DenseReport):
 def trainer(count):
     data = SimpleNamespace(
         sources={"test": range(count)},
-        name=lambda split, index: f"{split}{index}",
+        image_name=lambda split, index: f"{split}{index}",
         pixels=lambda split, index: torch.zeros(1, 4, 4, dtype=torch.uint8),
     )
     return SimpleNamespace(datamodule=data, is_global_zero=True)

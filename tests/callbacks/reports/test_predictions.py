@@ -10,7 +10,7 @@ CLASSES = ["cat", "dog", "emu"]
 
 def write(path, *, all_scores=False):
     callback = Predictions(str(path), all_scores=all_scores)
-    data = SimpleNamespace(name=lambda split, index: f"{split}/{index}.jpg")
+    data = SimpleNamespace(image_name=lambda split, index: f"{split}/{index}.jpg")
     trainer = SimpleNamespace(datamodule=data, is_global_zero=True, world_size=1)
     task = SimpleNamespace(classes=CLASSES)
     outputs = {

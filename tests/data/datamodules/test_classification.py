@@ -59,7 +59,7 @@ def test_splits(root):
     assert labels(data.val_dataloader()) == {0: 3, 1: 3, 2: 3}
     assert labels(data.test_dataloader()) == {0: 2, 1: 2, 2: 2}
     assert labels(data.evaluation("train")) == {0: 10, 1: 10, 2: 10}
-    assert data.name("test", 5) == "c/1.png"
+    assert data.image_name("test", 5) == "c/1.png"
     assert data.class_counts().tolist() == [10, 10, 10]
     assert "val: 9 images" in data.summary()
 
@@ -69,7 +69,8 @@ def test_held_out_images_are_training_images(root):
     data.setup()
     assert data.class_counts().tolist() == [4, 4, 4]
     names = {
-        split: {data.name(split, index) for index in range(len(data.sources[split]))} for split in ("train", "val")
+        split: {data.image_name(split, index) for index in range(len(data.sources[split]))}
+        for split in ("train", "val")
     }
     assert not names["train"] & names["val"]
     assert data.sources["val"].root.endswith("train")

@@ -90,4 +90,4 @@ class DenseReport(Callback):
         for position, index in enumerate(outputs["index"].tolist()):
             if not batch.broken[position]:
                 image = as_rgb(data.pixels(split, index)) if index in self._to_draw else None
-                self.add(task, data.name(split, index), index, outputs, batch, position, image)
+                self.add(task, data.image_name(split, index), index, outputs, batch, position, image)

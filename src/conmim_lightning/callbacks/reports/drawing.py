@@ -85,7 +85,7 @@ def draw_objects(
     if not labels:
         return image
     palette = class_colors(len(names))
-    colors = [palette[label] for label in labels]
+    colors: list[str | Color] = [palette[label] for label in labels]
     if len(objects.masks):
         image = draw_segmentation_masks(image, objects.masks.bool(), alpha=0.5, colors=colors)
     scale = max(1, round(_PANEL_PIXELS / image.shape[2]))  # so that text is readable on small images
@@ -118,7 +118,9 @@ def save_panels(panels: Sequence[tuple[str, Tensor]], path: Path, legend: Mappin
         axes.set_title(title, fontsize=10)
         axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     if names:
-        handles = [Patch(color=[value / 255 for value in color], label=name) for name, color in names.items()]
+        handles = [
+            Patch(color=(red / 255, green / 255, blue / 255), label=name) for name, (red, green, blue) in names.items()
+        ]
         figure.legend(handles=handles, loc="outside lower left", ncols=_LEGEND_COLUMNS, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

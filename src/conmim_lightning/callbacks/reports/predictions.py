@@ -52,7 +52,12 @@ class Predictions(Callback):
         for position, index in enumerate(outputs["index"].tolist()):
             label = int(outputs["label"][position])
             reason = batch.broken[position].partition("\t")[2]
-            row = [index, trainer.datamodule.name(split, index), task.classes[label] if label >= 0 else "", reason]
+            row = [
+                index,
+                trainer.datamodule.image_name(split, index),
+                task.classes[label] if label >= 0 else "",
+                reason,
+            ]
             if not reason:
                 predicted = zip(best.indices[position].tolist(), best.values[position].tolist(), strict=True)
                 row += [cell for label, score in predicted for cell in (task.classes[label], f"{score:.6g}")]

@@ -150,7 +150,7 @@ class SplitDataModule(ResumableDataModule):
         sizes = [f"{split}: {len(self.sources[split]):,} images" for split in ("val", "test") if split in self.sources]
         return "\n  ".join([summarize(self.sources["train"], self.decoder), *sizes])
 
-    def name(self, split: str, index: int) -> str:
+    def image_name(self, split: str, index: int) -> str:
         """Where an image of a split is."""
         return self.sources[split].name(index)
 

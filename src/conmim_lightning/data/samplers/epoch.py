@@ -20,7 +20,7 @@ class SampleKey(NamedTuple):
     """Key of a sample: with the seed, it determines everything random about the sample."""
 
     epoch: int
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class ResumableSampler(Sampler[SampleKey]):

@@ -31,6 +31,6 @@ class DataPosition(NamedTuple):
         if self.samples % (batch_size * num_devices):
             raise ValueError(
                 f"the checkpoint is {self.samples} samples into epoch {self.epoch}, which is not a multiple of the "
-                f"batch of {batch_size} x {num_devices} devices; resume with the global batch size of the interrupted run"
+                f"batch of {batch_size} x {num_devices} devices; resume with the interrupted run's global batch size"
             )
         return self.samples // num_devices

@@ -2,9 +2,10 @@
 
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
+from timm.models.beit import Attention
 from torch import Tensor
 
 from conmim_lightning.models.attention import IMPLEMENTATIONS, align_rows
@@ -19,7 +20,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def attention_shape(encoder: Encoder) -> dict[str, int]:
     """Heads, tokens and width per head of an encoder, for ``time_attention``."""
-    heads = encoder.backbone.blocks[0].attn.num_heads
+    heads = cast(Attention, encoder.backbone.blocks[0].get_submodule("attn")).num_heads
     tokens = encoder.grid_size[0] * encoder.grid_size[1] + encoder.num_prefix_tokens
     return {"heads": heads, "tokens": tokens, "width": encoder.embed_dim // heads}
 

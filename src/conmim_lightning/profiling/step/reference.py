@@ -8,6 +8,7 @@ Shapes: B images, K patches, T = 1 + K tokens, D width, H heads, C projected wid
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ def reference_branch(branch: Branch, view: Tensor, mask: Tensor | None = None) -
         mask: True = hidden.
     """
     encoder = branch.encoder
-    backbone = encoder.backbone
+    backbone: Any = encoder.backbone
     embedding = backbone.patch_embed.proj
     patches = F.conv2d(view, embedding.weight, embedding.bias, stride=embedding.stride).flatten(2).transpose(1, 2)
     if mask is not None:
@@ -110,7 +111,7 @@ class ReferenceStep:
         student, teacher = self.model.student, self.model.teacher.branch
         with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             with torch.no_grad():
-                keys = reference_branch(teacher, views[1])
+                keys = reference_branch(cast(Branch, teacher), views[1])
             queries = reference_branch(student, views[0], mask)
         loss = reference_loss(queries, keys, mask, self.temperature)
         value = loss.item()  # official: read in every step, which waits for the device

@@ -98,8 +98,8 @@ def _extract(stored: ArrayFile, shard: int) -> TarIndex:
     start = int(ends[images.start - 1]) if images.start else 0
     text = stored["name_text"][start : int(ends[stop - 1]) if stop else 0]
     names = PackedStrings(text, ends[images] - start)
-    columns = (stored[name][images] for name in ("offsets", "sizes", "labels"))
-    return TarIndex(names, *columns, stored.header["faults"][shard])
+    offsets, sizes, labels = (stored[name][images] for name in ("offsets", "sizes", "labels"))
+    return TarIndex(names, offsets, sizes, labels, stored.header["faults"][shard])
 
 
 def _joined(root: str, stamps: list[_Stamp], shards: Sequence[TarIndex]) -> ArrayFile:

@@ -6,7 +6,7 @@ fsspec opens http, s3, gs and files in the same manner, with timeouts, and is a 
 
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from conmim_lightning.data.images.files import is_image_name
 from conmim_lightning.data.sources.shards.tar import is_hostile
@@ -41,7 +41,7 @@ class ShardReader:
 
     def images(self, url: str) -> Iterator[Item]:
         """Yield the images of a shard in its order; a shard that keeps failing ends early and is listed."""
-        yielded = 0
+        yielded, reason = 0, ""
         for attempt in range(self.retries + 1):
             try:
                 for number, item in enumerate(self._attempt(url)):
@@ -62,7 +62,7 @@ class ShardReader:
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         with fsspec.open(url, "rb", **self._options(url)) as opened:
-            file = _TailFile(opened)
+            file = _TailFile(cast(IO[bytes], opened))
             members = tar_file_expander([{"url": url, "stream": file}], select_files=_is_wanted)
             for sample in group_by_keys(members, lcase=False, handler=_skip):
                 for suffix in sample:

@@ -25,8 +25,8 @@ class StreamSource(Source):
 
     The stream is divided into lanes. Each lane reads its own shards, in an order that follows from (seed, epoch, lane),
     through a shuffle buffer; a batch comes from one lane. The content of a batch therefore depends neither on the
-    number of loader processes nor on where a run was resumed; resuming reads the lanes' shards again up to their position,
-    without decoding. It does depend on ``lanes``, on the batch size and on the number of devices.
+    number of loader processes nor on where a run was resumed; resuming reads the lanes' shards again up to their
+    position, without decoding. It does depend on ``lanes``, on the batch size and on the number of devices.
 
     A shard that fails or stalls is opened again ``retries`` times, continuing after the last image; then it is left out
     for this pass and listed. Every device reads the same number of batches whatever the shards hold: a lane at its end
