@@ -25,6 +25,8 @@ def run_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    loggers = {name: value for name, value in root.manager.loggerDict.items() if isinstance(value, logging.Logger)}
+    states = {name: (value.level, value.propagate, value.disabled) for name, value in loggers.items()}
 
     def run(name: str, *overrides: str) -> Done:
         capsys.readouterr()
@@ -39,6 +41,8 @@ def run_command(tmp_path, monkeypatch, capsys):
                 for handler in set(root.handlers) - set(handlers):  # Hydra's
                     handler.close()
                 root.handlers[:], root.level = handlers, level
+                for name, state in states.items():
+                    loggers[name].level, loggers[name].propagate, loggers[name].disabled = state
         return Done(status, *capsys.readouterr())
 
     return run

@@ -61,6 +61,14 @@ def test_a_pretext_loss_is_resumed_bit_for_bit(outside, tmp_path, scenes_root, r
     assert all(bool((value == other[name]).all()) for name, value in one.items())
 
 
+@pytest.mark.slow
+def test_a_pretext_loss_is_planned(outside, tmp_path, scenes_root, run_command):
+    small = [item for item in tiny_overrides(scenes_root) if "out_dim" not in item]
+    done = run_command("plan", outside, "experiment=pixels", *small, "paths.run_dir=plan", "trainer=cpu")
+    assert done.status == 0, done.stderr
+    assert "images/s" in done.stdout
+
+
 def test_a_data_source(outside, tmp_path, scenes_root, run_command):
     """The images of a zip archive, trained on with the same result as their folder."""
     folder = scenes_root / "folders" / "train"

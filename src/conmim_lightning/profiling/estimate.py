@@ -11,7 +11,7 @@ from conmim_lightning.data.checks import at_least
 from conmim_lightning.profiling.batch_size import largest_batch
 from conmim_lightning.profiling.build import Config, build_runner, build_task, names_images, synthetic_batch
 from conmim_lightning.profiling.device import describe_device, matmul_rate, memory_limit, training_device
-from conmim_lightning.profiling.flops import count_flops, count_parameters, flops_by_shape
+from conmim_lightning.profiling.flops import count_flops, count_parameters
 from conmim_lightning.profiling.step.train_step import DTYPES
 from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
 
@@ -61,8 +61,8 @@ class Estimate:
 
         Returns:
             device, precision, batch_size, images (and images_known: whether they are the user's, or ImageNet's),
-            epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by module from the shapes
-            and as torch counts them; memory in bytes by kind, and per additional image; largest_batch; timed
+            epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by phase and of the
+            whole "step"; memory in bytes by kind, and per additional image; largest_batch; timed
             (batch_size, seconds of each step, FLOP per second of matrix products); checkpoint (bytes, seconds to write,
             number kept).
 
@@ -185,6 +185,5 @@ def kept_checkpoints(config: Config) -> int:
 def _counts(config: Config) -> dict[str, Any]:
     """Parameters and FLOP."""
     task, batch = build_task(config), synthetic_batch(config, 2)
-    counted = sum(count_flops(task, batch).values()) / len(batch.crop)
-    flops = flops_by_shape(task, batch.most_hidden) | {"counted": counted}
-    return {"parameters": count_parameters(task.model.student), "flops": flops}
+    flops = {name: count / len(batch.crop) for name, count in count_flops(task, batch).items()}
+    return {"parameters": count_parameters(task.model.student), "flops": flops | {"step": sum(flops.values())}}

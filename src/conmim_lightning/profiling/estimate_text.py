@@ -12,13 +12,13 @@ def format_estimate(result: dict[str, Any]) -> str:
 
 def _counts(result: dict[str, Any]) -> list[str]:
     parameters, flops = result["parameters"], result["flops"]
-    gflop = {name: flops[name] / 1e9 for name in ("encoder", "projector", "teacher", "loss", "step")}
+    gflop = {name: count / 1e9 for name, count in flops.items()}
     return [
         f"parameters     encoder {parameters['encoder'] / 1e6:.1f} M, projector {parameters['projector'] / 1e6:.1f} M; "
         "the teacher has as many, without gradients",
         f"compute        {gflop['step']:.1f} GFLOP per image and step: student forward {gflop['encoder']:.1f} encoder "
-        f"+ {gflop['projector']:.1f} projector, teacher {gflop['teacher']:.1f}, loss {gflop['loss']:.2f}, rest "
-        f"backward (torch counts {flops['counted'] / flops['step']:.3f} of it)",
+        f"+ {gflop['projector']:.1f} projector, teacher {gflop['teacher']:.1f}, loss {gflop['loss']:.2f}, "
+        f"backward {gflop['backward']:.1f}",
     ]
 
 

@@ -117,10 +117,6 @@ class CocoSource(FileSource):
             size=(rows, columns),
         )
 
-    def object_counts(self) -> NDArray[np.int64]:
-        """(number of classes,) objects of each class, without crowds."""
-        return np.bincount(self._labels[~self._crowd], minlength=len(self.classes))
-
     def fingerprint(self) -> str:
         """Of all names, boxes and labels."""
         return f"{super().fingerprint()}/{digest_of(self._boxes, self._labels)}"
