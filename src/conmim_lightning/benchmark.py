@@ -4,32 +4,32 @@ Everything about a run: ``benchmark.stages=[step,data,run,batch_sizes] data.root
 before training: ``benchmark=data``; how it scales with the collection: ``benchmark=scaling``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
-from conmim_lightning.runtime.results import write_json
+from conmim_lightning.runtime.results import Result, write_json
 
 
 class Benchmark(Protocol):
     """Measures something about a configuration; ``draw(result, path)`` for a figure is optional."""
 
-    def run(self, config: Mapping[str, Any], save: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
         """Measure; ``save`` takes the results so far."""
         ...
 
-    def format(self, result: dict[str, Any]) -> str:
+    def format(self, result: Result) -> str:
         """The results as a table."""
         ...
 
 
-def run(config: dict[str, Any], benchmark: Benchmark) -> None:
+def run(config: Config, benchmark: Benchmark) -> None:
     """Measure, write ``benchmark.json`` and ``benchmark.png``, and print a table.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
 from conmim_lightning.runtime.launch import as_launched_rank, own_job
@@ -62,7 +62,7 @@ def _lightning_module() -> Any:
     return LightningModule
 
 
-def _data_config(config: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+def _data_config(config: Config, recorded: Config) -> Config:
     """The configuration of the run's data, with the requested changes."""
     changes = {key: value for key, value in (config["data"] or {}).items() if value is not None}
     if "root" in changes or config["images"]:
@@ -73,7 +73,7 @@ def _data_config(config: dict[str, Any], recorded: dict[str, Any]) -> dict[str, 
     return check(OmegaConf.create({"data": merged}))["data"]
 
 
-def _callbacks(config: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
+def _callbacks(config: Config, recorded: Config) -> list[Any]:
     """The run's own reports, with this command's folder; for a classifier, also its predictions."""
     from hydra.utils import instantiate
 

@@ -8,7 +8,7 @@ needs nothing of this project; by default, a folder for timm:
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
@@ -16,6 +16,9 @@ from omegaconf import DictConfig
 from conmim_lightning.config.check import CONF_DIR, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
+
+if TYPE_CHECKING:
+    from conmim_lightning.weights.checkpoint import Checkpoint
 
 
 def run(cfg: DictConfig) -> str:
@@ -49,7 +52,7 @@ def run(cfg: DictConfig) -> str:
     return writer.write(model, Path(config["output"]))
 
 
-def _exported(backbone: Any, checkpoint: dict[str, Any], branch: str, head: bool | None) -> Any:
+def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool | None) -> Any:
     """The backbone with everything that belongs to it."""
     from conmim_lightning.models.backbones import info_of
     from conmim_lightning.weights.exported import ExportedModel
@@ -71,7 +74,7 @@ def _exported(backbone: Any, checkpoint: dict[str, Any], branch: str, head: bool
     )
 
 
-def _card(checkpoint: dict[str, Any], backbone: Any, branch: str, classes: Sequence[str]) -> str:
+def _card(checkpoint: "Checkpoint", backbone: Any, branch: str, classes: Sequence[str]) -> str:
     """The model card: content and origin."""
     record = checkpoint["run"]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())

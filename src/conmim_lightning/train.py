@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.allocator import keep_freed_memory
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
@@ -71,7 +71,7 @@ def run(cfg: DictConfig) -> "Trainer":
     return trainer
 
 
-def _build(cfg: DictConfig, config: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
+def _build(cfg: DictConfig, config: Config) -> tuple[Config, Any, Any]:
     """The final configuration, the data module and the task; whatever does not fit fails before anything slow."""
     from hydra.utils import instantiate
 
@@ -99,7 +99,7 @@ def _build(cfg: DictConfig, config: dict[str, Any]) -> tuple[dict[str, Any], Any
     return config, data, task
 
 
-def _run_stages(trainer: "Trainer", task: Any, data: Any, config: dict[str, Any]) -> None:
+def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config) -> None:
     """Run the stages one after the other and write the metrics of all."""
     metrics: dict[str, float] = {}
     for stage in config["stages"]:

@@ -26,11 +26,15 @@ _COMMANDS = ("benchmark", "plan", "inspect", "format")
 _TOP_LEVEL = (*_GROUPS, *_COLLECTIONS, *_COMMANDS, *_VALUES)
 
 
+Config = dict[str, Any]
+"""A checked configuration, resolved to dictionaries."""
+
+
 class ConfigError(ValueError):
     """All faults of a configuration, one per line."""
 
 
-def check(cfg: DictConfig) -> dict[str, Any]:
+def check(cfg: DictConfig) -> Config:
     """Check a composed configuration against the signatures of its targets.
 
     Returns:

@@ -1,9 +1,9 @@
 """Throughput and memory by batch size, up to what the device can hold."""
 
 from collections.abc import Callable
-from typing import Any
 
 from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
+from conmim_lightning.runtime.results import Result
 
 _MULTIPLE = 8  # of a batch size that is not a power of two times the first
 _WORTHWHILE = 1.1  # smallest ratio of the largest batch to the one before
@@ -23,9 +23,7 @@ def largest_batch(small: tuple[int, int], large: tuple[int, int], limit: int) ->
     return max(0, int((limit - large[1]) / slope) + large[0])
 
 
-def scan_batch_sizes(
-    make: Callable[[int], Worker], first: int, limit: int, *, warmup: int, steps: int
-) -> list[dict[str, Any]]:
+def scan_batch_sizes(make: Callable[[int], Worker], first: int, limit: int, *, warmup: int, steps: int) -> list[Result]:
     """Double the batch size while it fits, then try the largest that should fit.
 
     Args:
@@ -39,7 +37,7 @@ def scan_batch_sizes(
         For each batch size "batch_size", "step" (seconds of each) and "peak_bytes"; both None if the device ran out of
         memory, which ends the list.
     """
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     size = first
     while size:
         results.append(_measure(make, size, warmup, steps))
@@ -49,7 +47,7 @@ def scan_batch_sizes(
     return results
 
 
-def _measure(make: Callable[[int], Worker], size: int, warmup: int, steps: int) -> dict[str, Any]:
+def _measure(make: Callable[[int], Worker], size: int, warmup: int, steps: int) -> Result:
     try:
         runner = make(size)
         runner.call("steps", warmup)
@@ -60,7 +58,7 @@ def _measure(make: Callable[[int], Worker], size: int, warmup: int, steps: int) 
     return {"batch_size": size, "step": seconds, "peak_bytes": peak}
 
 
-def _next_size(results: list[dict[str, Any]], limit: int) -> int:
+def _next_size(results: list[Result], limit: int) -> int:
     """The batch size to try next; 0 for none."""
     last = (results[-1]["batch_size"], results[-1]["peak_bytes"])
     if len(results) == 1:

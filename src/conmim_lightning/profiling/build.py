@@ -1,6 +1,6 @@
 """The parts of a run that ``benchmark`` and ``plan`` build from a configuration to time them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -10,7 +10,7 @@ from hydra.utils import get_class, instantiate
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.callbacks.throughput import BatchTimer
-from conmim_lightning.config.check import check
+from conmim_lightning.config.check import Config, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.profiling.data.throughput import loader_seconds
 from conmim_lightning.profiling.device import training_device
@@ -18,10 +18,8 @@ from conmim_lightning.profiling.step.runner import Runner
 from conmim_lightning.rng import generator
 from conmim_lightning.runtime.allocator import keep_freed_memory
 from conmim_lightning.runtime.errors import quiet_libraries
+from conmim_lightning.runtime.results import Result
 from conmim_lightning.tasks.pretrain import PretrainTask
-
-Config = Mapping[str, Any]
-"""A checked configuration, resolved to dictionaries."""
 
 
 def check_pretraining(config: Config, command: str) -> None:
@@ -77,12 +75,12 @@ def names_images(config: Config) -> bool:
     return config["data"]["root"] is not None
 
 
-def build_data(config: Config, batch_size: int, photos: Mapping[str, Any]) -> Any:
+def build_data(config: Config, batch_size: int, photos: Config) -> Any:
     """The configured data module, with synthetic photos (root and prepare) if the configuration names no images."""
     return instantiate(config["data"], batch_size=batch_size, **({} if names_images(config) else photos))
 
 
-def measure_loader(data: Any, *, warmup: int, groups: int) -> dict[str, Any]:
+def measure_loader(data: Any, *, warmup: int, groups: int) -> Result:
     """Images per second of the loader alone."""
     data.prepare_data()
     data.setup("fit")
@@ -92,9 +90,7 @@ def measure_loader(data: Any, *, warmup: int, groups: int) -> dict[str, Any]:
     return {"rates": rates, "num_workers": data.num_workers, "precision": ""}
 
 
-def measure_training(
-    config: Config, data: Any, *, variant: str, precision: str, warmup: int, groups: int
-) -> dict[str, Any]:
+def measure_training(config: Config, data: Any, *, variant: str, precision: str, warmup: int, groups: int) -> Result:
     """Images per second of a whole training with the Trainer, and the fraction of time spent waiting for data."""
     if training_device(config["trainer"]["accelerator"]).type == "cpu":
         keep_freed_memory()  # as in training
@@ -117,7 +113,7 @@ def measure_training(
     }
 
 
-def compose_changed(changes: Sequence[str]) -> dict[str, Any]:
+def compose_changed(changes: Sequence[str]) -> Config:
     """Compose the command line's configuration again, with further overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("benchmark.baseline")]
     return check(hydra.compose("benchmark", [*overrides, *changes]))

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -14,6 +13,7 @@ from conmim_lightning.profiling.device import describe_device, matmul_rate, memo
 from conmim_lightning.profiling.flops import count_flops, count_parameters
 from conmim_lightning.profiling.step.train_step import DTYPES
 from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
+from conmim_lightning.runtime.results import Result
 
 IMAGENET = 1_281_167
 """Images in ImageNet-1K's training set."""
@@ -56,7 +56,7 @@ class Estimate:
         self.warmup = warmup
         self.steps = steps
 
-    def run(self, config: Config) -> dict[str, Any]:
+    def run(self, config: Config) -> Result:
         """Count and measure.
 
         Returns:
@@ -76,7 +76,7 @@ class Estimate:
             raise ValueError("plan supports trainer.precision=16-mixed on a GPU only: on a CPU, a step takes minutes")
         if config["schedule"]["epochs"] is None:
             raise ValueError("plan needs a schedule in epochs; set schedule.epochs")
-        result: dict[str, Any] = {
+        result: Result = {
             "device": describe_device(device),
             "precision": precision,
             "batch_size": config["data"]["batch_size"],
@@ -101,7 +101,7 @@ class Estimate:
         data.setup("fit")
         return len(data.source)
 
-    def _measurements(self, config: Config, precision: str, device: torch.device) -> dict[str, Any]:
+    def _measurements(self, config: Config, precision: str, device: torch.device) -> Result:
         """Memory, largest batch, seconds of steps, and the checkpoint."""
         limit, batch_size = memory_limit(device, self.memory), config["data"]["batch_size"]
         size = max(4, min(_SMALL[device.type], batch_size))
@@ -125,8 +125,8 @@ class Estimate:
         }
 
     def _measure_largest(
-        self, config: Config, precision: str, wanted: int, size: int, measured: dict[str, Any]
-    ) -> tuple[int, dict[str, Any]]:
+        self, config: Config, precision: str, wanted: int, size: int, measured: Result
+    ) -> tuple[int, Result]:
         """Measure the wanted batch size, or one that is smaller by an eighth while memory runs out."""
         while wanted > size:
             try:
@@ -135,7 +135,7 @@ class Estimate:
                 wanted = wanted * 7 // 8
         return size, measured
 
-    def _measure(self, config: Config, precision: str, size: int) -> dict[str, Any]:
+    def _measure(self, config: Config, precision: str, size: int) -> Result:
         """Time steps in a separate process."""
         runner = Worker(f"batch {size}", build_runner, config, "ours", precision, size)
         runner.call("steps", self.warmup)
@@ -150,17 +150,17 @@ class Estimate:
         return result
 
 
-def images_per_second(result: dict[str, Any]) -> float:
+def images_per_second(result: Result) -> float:
     """Median rate of the timed steps, with the perturbation."""
     return result["timed"]["batch_size"] / statistics.median(result["timed"]["seconds"])
 
 
-def hours(result: dict[str, Any], devices: int) -> float:
+def hours(result: Result, devices: int) -> float:
     """Duration of the whole run on a number of devices that do not slow each other down."""
     return result["images"] * result["epochs"] / (images_per_second(result) * devices) / 3600
 
 
-def optimizer_steps(result: dict[str, Any], devices: int) -> int:
+def optimizer_steps(result: Result, devices: int) -> int:
     """Optimizer steps of the whole run: an epoch drops its incomplete batch; its last step may have fewer batches."""
     batches = result["images"] // (result["batch_size"] * devices)
     return int(-(-batches // result["accumulate_grad_batches"]) * result["epochs"])
@@ -182,7 +182,7 @@ def kept_checkpoints(config: Config) -> int:
     return 1 + (best if best >= 0 else max(1, int(config["schedule"]["epochs"] // every)))
 
 
-def _counts(config: Config) -> dict[str, Any]:
+def _counts(config: Config) -> Result:
     """Parameters and FLOP."""
     task, batch = build_task(config), synthetic_batch(config, 2)
     flops = {name: count / len(batch.crop) for name, count in count_flops(task, batch).items()}

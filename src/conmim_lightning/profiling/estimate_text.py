@@ -1,16 +1,15 @@
 """The estimate of a run, as text."""
 
-from typing import Any
-
 from conmim_lightning.profiling.estimate import hours, images_per_second, optimizer_steps
+from conmim_lightning.runtime.results import Result
 
 
-def format_estimate(result: dict[str, Any]) -> str:
+def format_estimate(result: Result) -> str:
     """Format the result of ``Estimate.run`` for one screen."""
     return "\n".join([*_counts(result), *_memory(result), *_time(result), *_disk(result)])
 
 
-def _counts(result: dict[str, Any]) -> list[str]:
+def _counts(result: Result) -> list[str]:
     parameters, flops = result["parameters"], result["flops"]
     gflop = {name: count / 1e9 for name, count in flops.items()}
     return [
@@ -22,7 +21,7 @@ def _counts(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _memory(result: dict[str, Any]) -> list[str]:
+def _memory(result: Result) -> list[str]:
     memory = result["memory"]
     kinds = ", ".join(f"{kind} {_gib(memory[kind])}" for kind in ("weights", "gradients", "optimizer"))
     largest, verdict = result["largest_batch"], "fits"
@@ -37,7 +36,7 @@ def _memory(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _time(result: dict[str, Any]) -> list[str]:
+def _time(result: Result) -> list[str]:
     rate, timed = images_per_second(result), result["timed"]
     fraction = rate * result["flops"]["step"] / timed["matmul_rate"]
     source = "" if result["images_known"] else " (ImageNet-1K's; set data.root= or plan.images= for yours)"
@@ -57,7 +56,7 @@ def _time(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _disk(result: dict[str, Any]) -> list[str]:
+def _disk(result: Result) -> list[str]:
     checkpoint = result["checkpoint"]
     return [
         f"disk           {_gib(checkpoint['bytes'])} per checkpoint, written in {checkpoint['seconds']:.1f} s here; at "

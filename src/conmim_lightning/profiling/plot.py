@@ -1,9 +1,7 @@
 """The results of a step benchmark, as a figure."""
 
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,11 +9,12 @@ from matplotlib.figure import Figure
 
 from conmim_lightning.profiling.step.train_step import PHASES
 from conmim_lightning.profiling.table import quartiles
+from conmim_lightning.runtime.results import Result
 
 _STREAMS = {"data": "data alone", "run": "end to end"}
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Result, path: Path) -> None:
     """Write throughput, phases of the step and throughput by batch size, if they were measured, to a PNG."""
     panels = [_draw_rates]
     if any("phases" in variant for variant in result["variants"].values()):
@@ -30,7 +29,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_rates(result: Mapping[str, Any], axes: Axes) -> None:
+def _draw_rates(result: Result, axes: Axes) -> None:
     """Median images per second with quartiles, and a line at the rate of the matrix products alone."""
     batch, variants = result["batch_size"], result["variants"]
     bars = {name: [batch / value for value in quartiles(variant["step"])][::-1] for name, variant in variants.items()}
@@ -46,7 +45,7 @@ def _draw_rates(result: Mapping[str, Any], axes: Axes) -> None:
     axes.set_xlabel("images per second (bars: quartiles; dashed: matrix products alone)")
 
 
-def _draw_phases(result: Mapping[str, Any], axes: Axes) -> None:
+def _draw_phases(result: Result, axes: Axes) -> None:
     """Milliseconds of each phase, stacked."""
     variants = {name: variant for name, variant in result["variants"].items() if "phases" in variant}
     bottoms = dict.fromkeys(variants, 0.0)
@@ -62,7 +61,7 @@ def _draw_phases(result: Mapping[str, Any], axes: Axes) -> None:
     axes.legend(fontsize=8)
 
 
-def _draw_batch_sizes(result: Mapping[str, Any], axes: Axes) -> None:
+def _draw_batch_sizes(result: Result, axes: Axes) -> None:
     """Images per second and peak memory by batch size."""
     memory = axes.twinx()
     for color, (precision, sizes) in enumerate(result["batch_sizes"].items()):

@@ -1,8 +1,9 @@
 """The results of a step benchmark, as text."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from conmim_lightning.runtime.results import Result
 
 _STREAMS = {"data": "data alone", "run": "end to end"}
 
@@ -15,13 +16,13 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return first, median, third
 
 
-def images_per_second(variant: Mapping[str, Any], batch_size: int, *, perturbed: bool = False) -> float:
+def images_per_second(variant: Result, batch_size: int, *, perturbed: bool = False) -> float:
     """Median rate of a variant's steps, from views to the teacher's update; or from crops, with the perturbation."""
     perturbation = statistics.median(variant["perturbation"]) if perturbed else 0.0
     return batch_size / (statistics.median(variant["step"]) + perturbation)
 
 
-def format_table(result: Mapping[str, Any]) -> str:
+def format_table(result: Result) -> str:
     """A table of all results of ``StepBenchmark.run``."""
     batch, flops, variants = result["batch_size"], result["flops_per_image"], result["variants"]
     lines = [
@@ -52,7 +53,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_comparison(result: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+def format_comparison(result: Result, baseline: Result) -> str:
     """Throughput and memory of the variants that both have, as ratios to the baseline."""
     name = baseline.get("name") or f"{baseline['device']}, torch {baseline['torch']}"
     lines = [f"baseline {name}, batch size {baseline['batch_size']}:"]
@@ -64,7 +65,7 @@ def format_comparison(result: Mapping[str, Any], baseline: Mapping[str, Any]) ->
     return "\n".join(lines)
 
 
-def _variant_line(result: Mapping[str, Any], name: str) -> str:
+def _variant_line(result: Result, name: str) -> str:
     batch, variant, precision = result["batch_size"], result["variants"][name], name.split()[1]
     fastest, median, slowest = (batch / value for value in quartiles(variant["step"]))
     reference = result["variants"].get(f"reference {precision}")
@@ -78,7 +79,7 @@ def _variant_line(result: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _other_precision_lines(variants: Mapping[str, Any], batch: int) -> list[str]:
+def _other_precision_lines(variants: Result, batch: int) -> list[str]:
     """Our fastest variant beside the reference in each precision that ours does not run in."""
     rates = {name: images_per_second(variant, batch) for name, variant in variants.items()}
     ours = {name: rate for name, rate in rates.items() if not name.startswith("reference")}
@@ -89,7 +90,7 @@ def _other_precision_lines(variants: Mapping[str, Any], batch: int) -> list[str]
     return [f"{best} is {ours[best] / rates[name]:.2f} times {name}" for name in alone]
 
 
-def _loss_lines(variants: Mapping[str, Any]) -> list[str]:
+def _loss_lines(variants: Result) -> list[str]:
     """The difference of each variant's losses from the reference of its precision, on the same views and weights."""
     lines = []
     for name, variant in variants.items():
@@ -104,12 +105,12 @@ def _loss_lines(variants: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _phase_line(name: str, variant: Mapping[str, Any]) -> str:
+def _phase_line(name: str, variant: Result) -> str:
     phases = {"perturbation": statistics.median(variant["perturbation"]), **variant["phases"]}
     return f"{name}, ms: " + ", ".join(f"{phase} {1000 * value:.0f}" for phase, value in phases.items())
 
 
-def _attention_line(name: str, times: Mapping[str, Any]) -> str:
+def _attention_line(name: str, times: Result) -> str:
     if "error" in times:
         return f"{name:>8}    not available: {times['error']}"
     return (
@@ -117,7 +118,7 @@ def _attention_line(name: str, times: Mapping[str, Any]) -> str:
     )
 
 
-def _stream_lines(result: Mapping[str, Any]) -> list[str]:
+def _stream_lines(result: Result) -> list[str]:
     """The loader alone and the whole training."""
     lines = []
     for key, title in _STREAMS.items():
@@ -137,7 +138,7 @@ def _stream_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _size_line(size: Mapping[str, Any], flops: float, matmul_rate: float) -> str:
+def _size_line(size: Result, flops: float, matmul_rate: float) -> str:
     if size["step"] is None:
         return f"{size['batch_size']:>24}    out of memory"
     rate = size["batch_size"] / statistics.median(size["step"])

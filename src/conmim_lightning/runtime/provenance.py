@@ -3,10 +3,10 @@
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from conmim_lightning.config.check import Config
 
 _PACKAGES = (
     "conmim-lightning",
@@ -23,7 +23,7 @@ _PACKAGES = (
 )
 
 
-def run_record(config: Mapping[str, Any]) -> dict[str, Any]:
+def run_record(config: Config) -> Config:
     """Everything needed to know later what a run was; no environment variables.
 
     Args:

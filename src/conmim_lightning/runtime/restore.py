@@ -1,17 +1,17 @@
 """Tasks restored from checkpoints, by the record of their run."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import instantiate
 
+from conmim_lightning.config.check import Config
 from conmim_lightning.config.signatures import allowed
-from conmim_lightning.weights.checkpoint import read_checkpoint
+from conmim_lightning.weights.checkpoint import Checkpoint, read_checkpoint
 
 _NO_ARCHITECTURE = {"weights", "branch", "allow_mismatch"}  # of the backbone's settings
 
 
-def restored_task(path: str, inference: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+def restored_task(path: str, inference: Config | None = None) -> tuple[Any, Checkpoint]:
     """The task of a checkpoint with its weights, built as its record says; and the checkpoint.
 
     Args:
@@ -21,7 +21,7 @@ def restored_task(path: str, inference: Mapping[str, Any] | None = None) -> tupl
     Raises:
         ValueError: the file is not a checkpoint of this project, or has no record of its run.
     """
-    checkpoint: Any = read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     if "run" not in checkpoint:
         raise ValueError(f"{path!r} has no record of its run, so its model is unknown")
     task = instantiate(_with_inference(without_weights(checkpoint["run"]["config"]["task"]), inference or {}))
@@ -30,7 +30,7 @@ def restored_task(path: str, inference: Mapping[str, Any] | None = None) -> tupl
     return task, checkpoint
 
 
-def without_weights(task: Mapping[str, Any]) -> dict[str, Any]:
+def without_weights(task: Config) -> Config:
     """A task's configuration with a randomly initialised backbone, for weights that a checkpoint replaces."""
     model = task["model"]
     if "backbone" in model:
@@ -38,7 +38,7 @@ def without_weights(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**task, "model": {**model, "weights": None}}
 
 
-def check_backbone(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def check_backbone(checkpoint: Checkpoint, config: Config) -> None:
     """Check settings of the backbone that shapes do not show, such as the number of heads.
 
     Raises:
@@ -57,7 +57,7 @@ def check_backbone(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> 
         raise ValueError(f"the checkpoint is of another architecture: {', '.join(differing)}")
 
 
-def _with_inference(task: dict[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
+def _with_inference(task: Config, inference: Config) -> Config:
     """A task's configuration with changed inference settings; ValueError for one that the task does not have."""
     place = "inference" if "inference" in task else "model"
     for key in inference:

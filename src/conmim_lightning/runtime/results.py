@@ -6,18 +6,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+Result = dict[str, Any]
+"""What a command measured and writes as JSON."""
+
 METRICS = "metrics.json"
 """Name of the file with a run's final metrics, in its folder."""
 
 
-def write_json(content: Any, path: Path) -> Path:
+def write_json(content: object, path: Path) -> Path:
     """Write a JSON file; return its path relative to the working directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1))
     return Path(os.path.relpath(path))
 
 
-def read_json(path: str, key: str) -> dict[str, Any]:
+def read_json(path: str, key: str) -> Result:
     """Read the results of an earlier command; ValueError for another file, without ``key``."""
     try:
         content = json.loads(Path(path).read_text())

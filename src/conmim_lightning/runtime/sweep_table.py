@@ -16,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from conmim_lightning.runtime.results import METRICS
 
+Row = dict[str, Any]
+"""A line of the table: overrides and metrics by name."""
+
 _SEEDS = ("seed", "data.subset_seed")
 _OVERRIDES = Path(".hydra", "overrides.yaml")
 _SHOWN = ("test/", "val/")
@@ -25,7 +28,7 @@ _HIDDEN = ("_seconds", "calibration_error", "unreadable_images", "_pixels", "_st
 class SweepTable(Callback):
     """Print the table and write ``sweep.tsv`` and ``sweep.json`` to the sweep's folder."""
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         """Collect the runs."""
         folder = Path(config.hydra.sweep.dir)
         if rows := collect(folder):
@@ -33,13 +36,13 @@ class SweepTable(Callback):
             print(f"\n{format_table(rows)}\n\ntable       {folder / 'sweep.tsv'}")
 
 
-def collect(folder: Path) -> list[dict[str, Any]]:
+def collect(folder: Path) -> list[Row]:
     """One row per setting: "setting" (without seeds), "seeds", and "metrics" by name as lists over the seeds.
 
     Args:
         folder: of a sweep, with one folder per run.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Row] = {}
     for path in sorted(folder.glob(f"*/{METRICS}"), key=lambda path: (len(path.parent.name), path.parent.name)):
         overrides = [str(override) for override in OmegaConf.load(path.parent / _OVERRIDES)]
         seeds = [override for override in overrides if override.lstrip("+").split("=")[0] in _SEEDS]
@@ -51,7 +54,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def write(rows: list[dict[str, Any]], folder: Path) -> None:
+def write(rows: list[Row], folder: Path) -> None:
     """Write ``sweep.json`` with all metrics, ``sweep.tsv`` with means and standard deviations of the important ones."""
     (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
     names = _shown(rows)
@@ -62,7 +65,7 @@ def write(rows: list[dict[str, Any]], folder: Path) -> None:
     (folder / "sweep.tsv").write_text("\n".join(lines) + "\n")
 
 
-def format_table(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: list[Row]) -> str:
     """Format the table for a terminal; a setting is named by its differences from the others."""
     settings = [row["setting"].split(" ") for row in rows]
     common = set.intersection(*map(set, settings))
@@ -76,7 +79,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[str]:
+def _shown(rows: list[Row]) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
     shown = [name for name in names if name.startswith(_SHOWN) and not name.endswith(_HIDDEN)]
     return [name for name in shown if name.startswith("test/")] or shown

@@ -6,12 +6,12 @@ import pickle
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from conmim_lightning.config.check import Config
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
@@ -24,6 +24,7 @@ from conmim_lightning.data.synthetic.photos import write_photos
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.profiling.data.throughput import unique_memory
+from conmim_lightning.runtime.results import Result
 
 _DIGITS = 9
 _CHUNK = 1_000_000  # names created at once
@@ -61,7 +62,7 @@ class ScalingBenchmark:
     ) -> None:
         at_least(1, files=files, batch_size=batch_size)
         at_least(batch_size, **{f"size {size}": size for size in (*names, *orders)})
-        self.transforms: dict[str, Any] = {
+        self.transforms: Result = {
             "decoder": decoder,
             "crop": crop,
             "masking": masking,
@@ -72,15 +73,15 @@ class ScalingBenchmark:
         self.files = files
         self.batch_size = batch_size
 
-    def run(self, config: Mapping[str, Any], save: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
         """Measure everything; results by name."""
         with tempfile.TemporaryDirectory() as folder:
-            result: dict[str, Any] = {"index": {str(size): self._index(size, Path(folder)) for size in self.names}}
+            result: Result = {"index": {str(size): self._index(size, Path(folder)) for size in self.names}}
             result["scan"] = self._scan(Path(folder))
         result["order"] = {str(size): self._order(size) for size in self.orders}
         return result
 
-    def format(self, result: dict[str, Any]) -> str:
+    def format(self, result: Result) -> str:
         """The results as lines."""
         sections = [("index of", result["index"]), ("scan of", result["scan"]), ("order of", result["order"])]
         return "\n".join(

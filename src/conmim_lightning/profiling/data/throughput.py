@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from conmim_lightning.config.check import Config
 from conmim_lightning.data.checks import at_least
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
@@ -26,6 +27,7 @@ from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.profiling.data.decoders import decoders
 from conmim_lightning.profiling.data.reference import OfficialPipeline
+from conmim_lightning.runtime.results import Result
 
 _LARGE, _CHUNK = 6, 20  # large images; images timed at once
 
@@ -73,13 +75,13 @@ class DataBenchmark:
         self.num_workers = list(num_workers)
         self.batch_size = batch_size
 
-    def run(self, config: Mapping[str, Any], save: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
         """Measure everything; results by name."""
         torch.set_num_threads(1)
         write_photos(self.root / "small", count=self.count)
         write_photos(self.root / "large", count=_LARGE, width=4000, height=3000)
         sources = self._sources()
-        result: dict[str, Any] = {
+        result: Result = {
             "decode_500x375": self._decoding("small"),
             "decode_4000x3000": self._decoding("large"),
         }
@@ -92,7 +94,7 @@ class DataBenchmark:
         result["loader"] = {str(workers): self._loader(sources["folder"], workers) for workers in self.num_workers}
         return result
 
-    def format(self, result: dict[str, Any]) -> str:
+    def format(self, result: Result) -> str:
         """The results as a table."""
         lines = []
         for title, name in (("decode 500 x 375", "decode_500x375"), ("decode 4000 x 3000", "decode_4000x3000")):

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from timm.models.beit import Attention
@@ -11,6 +11,7 @@ from torch import Tensor
 from conmim_lightning.models.attention import IMPLEMENTATIONS, align_rows
 from conmim_lightning.models.encoder import Encoder
 from conmim_lightning.profiling.device import seconds
+from conmim_lightning.runtime.results import Result
 
 _ROUNDS, _WARMUP = 9, 3
 _CALLS = {"cuda": 20}  # between two synchronisations; elsewhere one
@@ -27,7 +28,7 @@ def attention_shape(encoder: Encoder) -> dict[str, int]:
 
 def time_attention(
     device: torch.device, dtype: torch.dtype | None, *, batch_size: int, heads: int, tokens: int, width: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Result]:
     """Time the implementations on random numbers.
 
     Args:
@@ -46,7 +47,7 @@ def time_attention(
     names = [name for name in IMPLEMENTATIONS if name != "flex" or device.type == "cuda"]
     inputs = [torch.randn(batch_size, heads, tokens, width, device=device, dtype=dtype) for _ in range(3)]
     bias = torch.randn(heads, tokens, tokens, device=device)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, Result] = {}
     for name in names:
         prepared = align_rows(bias.to(dtype)) if name == "sdpa" else bias
         try:

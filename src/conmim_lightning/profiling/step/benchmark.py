@@ -1,9 +1,8 @@
 """The benchmark of the training step, its data and the whole training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,12 +27,12 @@ from conmim_lightning.profiling.step.train_step import DTYPES
 from conmim_lightning.profiling.step.variants import departures, interleave, last_of_ours, variant_pairs
 from conmim_lightning.profiling.table import format_comparison, format_table
 from conmim_lightning.profiling.worker import Worker
-from conmim_lightning.runtime.results import read_json
+from conmim_lightning.runtime.results import Result, read_json
 
 STAGES = ("step", "attention", "data", "run", "batch_sizes")
 """The step; the attention implementations; the loader alone; a training with the Trainer; the step by batch size."""
 
-Save = Callable[[dict[str, Any]], object]
+Save = Callable[[Result], object]
 
 
 class StepBenchmark:
@@ -61,7 +60,7 @@ class StepBenchmark:
     def __init__(
         self,
         *,
-        photos: Mapping[str, Any],
+        photos: Config,
         stages: Sequence[str] = ("step",),
         batch_size: int = 8,
         warmup: int = 3,
@@ -89,7 +88,7 @@ class StepBenchmark:
         self.memory = memory
         self.baseline = baseline
 
-    def run(self, config: Config, save: Save) -> dict[str, Any]:
+    def run(self, config: Config, save: Save) -> Result:
         """Measure all stages.
 
         Args:
@@ -131,12 +130,12 @@ class StepBenchmark:
             result["matmul_rates"][precision] = max(result["matmul_rates"][precision], matmul_rate(device, dtype))
         return result | ({"baseline": saved} if saved else {})
 
-    def format(self, result: dict[str, Any]) -> str:
+    def format(self, result: Result) -> str:
         """The results as a table."""
         text = format_table(result)
         return f"{text}\n{format_comparison(result, result['baseline'])}" if "baseline" in result else text
 
-    def draw(self, result: dict[str, Any], path: Path) -> None:
+    def draw(self, result: Result, path: Path) -> None:
         """Write a figure of the results to a PNG."""
         draw(result, path)
 
@@ -144,7 +143,7 @@ class StepBenchmark:
         used = {*self.precisions, *(precision for _, precision in self.pairs)}
         return [precision for precision in DTYPES if precision in used]
 
-    def _describe(self, config: Config, device: torch.device) -> dict[str, Any]:
+    def _describe(self, config: Config, device: torch.device) -> Result:
         return {
             "device": describe_device(device),
             "torch": torch.__version__,
@@ -156,14 +155,14 @@ class StepBenchmark:
 
     def _time_variants(
         self,
-        result: dict[str, Any],
+        result: Result,
         config: Config,
         baseline: Config | None,
         device: torch.device,
         save: Save,
     ) -> None:
         """Add the variants of one configuration, or of two, to the result."""
-        makers, other = self._makers(config, self.batch_size), dict[str, Any]()
+        makers, other = self._makers(config, self.batch_size), Result()
         if baseline is not None:
             size = baseline["benchmark"]["batch_size"]
             makers |= {
@@ -195,18 +194,18 @@ class StepBenchmark:
             for variant, precision in self.pairs
         }
 
-    def _time_attention(self, config: Config, device: torch.device) -> dict[str, Any]:
+    def _time_attention(self, config: Config, device: torch.device) -> Result:
         shape = attention_shape(build_task(config).model.student.encoder)
         return {
             precision: time_attention(device, DTYPES[precision], batch_size=self.batch_size, **shape)
             for precision in self.precisions
         }
 
-    def _measure_data(self, config: Config) -> dict[str, Any]:
+    def _measure_data(self, config: Config) -> Result:
         data = build_data(config, self.batch_size, self.photos)
         return measure_loader(data, warmup=self.warmup, groups=self.steps)
 
-    def _measure_run(self, config: Config) -> dict[str, Any]:
+    def _measure_run(self, config: Config) -> Result:
         return measure_training(
             config,
             build_data(config, self.batch_size, self.photos),
@@ -216,7 +215,7 @@ class StepBenchmark:
             groups=self.steps,
         )
 
-    def _scan(self, config: Config, device: torch.device) -> dict[str, Any]:
+    def _scan(self, config: Config, device: torch.device) -> Result:
         """Throughput and memory by batch size, for each precision."""
         limit, variant = memory_limit(device, self.memory), last_of_ours(self.variants)
 

@@ -1,10 +1,11 @@
 """The variants of the training step that a benchmark compares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from conmim_lightning.config.check import Config
 from conmim_lightning.profiling.step.train_step import DTYPES
 from conmim_lightning.profiling.worker import Worker
+from conmim_lightning.runtime.results import Result
 
 VARIANTS = ("reference", "ours", "compiled")
 """The reference step; ours, compiled if the configuration says so; ours with ``torch.compile``."""
@@ -37,7 +38,7 @@ def last_of_ours(variants: Sequence[str]) -> str:
     return [variant for variant in ("ours", *variants) if variant in ("ours", "compiled")][-1]
 
 
-def departures(config: Mapping[str, Any]) -> list[str]:
+def departures(config: Config) -> list[str]:
     """Settings that depart from the published method, which the reference step does not have.
 
     Args:
@@ -53,7 +54,7 @@ def departures(config: Mapping[str, Any]) -> list[str]:
     return [f"{name}={value}" for name, (value, published) in settings.items() if value != published]
 
 
-def interleave(makers: Mapping[str, Callable[[], Worker]], *, warmup: int, steps: int) -> dict[str, Any]:
+def interleave(makers: Mapping[str, Callable[[], Worker]], *, warmup: int, steps: int) -> Result:
     """Time variants in turn, one step each, so that background load affects all equally.
 
     Args:
@@ -65,7 +66,7 @@ def interleave(makers: Mapping[str, Callable[[], Worker]], *, warmup: int, steps
         By name, seconds of every "step" and "perturbation", the "loss" of each, "peak_bytes" and "phases".
     """
     runners = {name: make() for name, make in makers.items()}
-    results: dict[str, Any] = {name: {"step": [], "perturbation": [], "loss": []} for name in runners}
+    results: Result = {name: {"step": [], "perturbation": [], "loss": []} for name in runners}
     for runner in runners.values():
         runner.call("steps", warmup)
     for _ in range(steps):
