@@ -2,31 +2,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from imagenet_folder import IDS, write_imagenet
 
 from conmim_lightning.data.datamodules.imagenet import ImageNetDataModule
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.sources.imagenet import wordnet_ids
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.masking.random_units import RandomUnitMasking
 from conmim_lightning.perturbation.draw import PerturbationDraw
 
-IDS = ("n02129604", "n01440764", "n15075141")  # tiger, tench, toilet tissue: 292, 0, 999
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Folders named by WordNet id, with ten training and two validation images each, and the lists of them."""
-    for split, count in (("train", 10), ("val", 2)):
-        lines = []
-        for name in IDS:
-            for index in range(count):
-                path = tmp_path / split / name / f"{name}_{index}.JPEG"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (40, 30), (index, 0, 0)).save(path)
-                lines.append(f"{name}/{path.name} {wordnet_ids().index(name)}")
-        (tmp_path / f"{split}_map.txt").write_text("\n".join(lines))
-    return tmp_path
+    return write_imagenet(tmp_path)
 
 
 def module(root: Path, **changes):

@@ -3,19 +3,9 @@ import pickle
 from pathlib import Path
 
 import pytest
+from image_tree import names, touch
 
 from conmim_lightning.data.sources.folder import FolderSource
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-    return root
-
-
-def names(source) -> list[str]:
-    return [source.name(index) for index in range(len(source))]
 
 
 def test_any_depth_any_case_in_order(tmp_path: Path):

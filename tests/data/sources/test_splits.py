@@ -1,25 +1,14 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from labelled_folder import COUNTS, write_labelled
 
 from conmim_lightning.data.sources.splits import FolderSplits, ImageNetSplits, ManifestSplits
-
-COUNTS = {"train": 10, "val": 3, "test": 2}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Classes a, b, c; ten training, three validation and two test images each, and lists of them."""
-    for split, count in COUNTS.items():
-        lines = []
-        for label, name in enumerate("abc"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(count):
-                Image.new("RGB", (40, 30), (80 * label, 0, 0)).save(tmp_path / split / name / f"{index}.png")
-                lines.append(f"{split}/{name}/{index}.png {label}")
-        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
-    return tmp_path
+    return write_labelled(tmp_path)
 
 
 def test_a_list_without_labels(root):

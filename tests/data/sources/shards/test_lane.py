@@ -2,31 +2,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-from shard_files import jpeg, write_shards
+from shard_files import write_shards
+from stream_source import IMAGES, epoch_of, stream
 
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.samplers.lane import lane_and_position
-from conmim_lightning.data.sources.shards.stream import StreamSource
-
-
-def stream(root: Path | str, **changes) -> StreamSource:
-    arguments = {"shards": "{00000..00003}.tar", "samples_per_epoch": 40, "lanes": 2, "shuffle_buffer": 4, "retries": 1}
-    return StreamSource(str(root), **(arguments | changes))
-
-
-def epoch_of(source: StreamSource, epoch: int = 0, rank: int = 0, num_devices: int = 1, batch_size: int = 5):
-    sampler = source.sampler(seed=0, rank=rank, num_devices=num_devices, batch_size=batch_size)
-    sampler.set_epoch(epoch)
-    return [(key, source.read(key)) for key in sampler]
-
-
-@pytest.fixture
-def shards(tmp_path: Path) -> Path:
-    write_shards(tmp_path, 10, 10, 10, 10)
-    return tmp_path
-
-
-IMAGES = {jpeg(number) for number in range(40)}
 
 
 @pytest.mark.parametrize("buffer", [1, 4, 256])
