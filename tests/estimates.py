@@ -7,5 +7,5 @@ ESTIMATE = {
     "flops": dict.fromkeys(("encoder", "projector", "teacher", "loss", "backward", "step"), 10.0**9),
     "memory": dict.fromkeys(("weights", "gradients", "optimizer", "image", "batch_size", "peak", "limit"), 8),
     "largest_batch": 70, "timed": {"batch_size": 8, "seconds": [0.8, 0.7, 0.9], "matmul_rate": 1e12},
-    "checkpoint": {"bytes": 2**30, "seconds": 1.5, "kept": 2},
+    "checkpoint": {"bytes": 2**30, "seconds": 1.5, "count": 2},
 }  # fmt: skip

@@ -20,4 +20,4 @@ def plan_config(tmp_path, *overrides):
 def composed_config(command, *overrides):
     register_resolvers()
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        return check(compose(command, list(overrides)))
+        return check(compose(command, list(overrides)), command)

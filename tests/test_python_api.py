@@ -46,11 +46,13 @@ def test_the_lines_of_readme_train(scenes_root, tmp_path, monkeypatch):
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-def test_the_defaults_are_the_published_recipe(scenes_root):
-    """The same as of ``experiment=vit_s_pretrain``, see test_recipes; here, what only the Python API decides."""
+def test_the_defaults_are_those_published_for_vit_l():
+    """As in ``experiment=vit_l_pretrain``, see test_recipes; but for the number of epochs."""
     task = conmim_lightning.PretrainTask(conmim_lightning.ConMIM(beit()))
     assert task.loss.temperature == 0.1
     assert task.model.student.projector.get_submodule("layers")[0].out_features == 4096
+    assert task.optimizer_factory.keywords["lr"] == 7.5e-4
+    assert (task.schedule.base_batch_size, task.schedule.min_lr) == (2048, 1e-5)
     assert (task.schedule.warmup, task.schedule.max_grad_norm, task.schedule.teacher_momentum_start) == (10, 1.0, 0.996)
 
 

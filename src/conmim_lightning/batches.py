@@ -1,4 +1,4 @@
-"""Batches: what data modules pass to tasks, and the only names that both sides know.
+"""Batches: what data modules pass to tasks, and objects in images; the only names that several sides know.
 
 Shapes: B images, C channels, H x W pixels, V = 2 views (student, teacher), P perturbation parameters, h x w patches.
 """
@@ -19,7 +19,7 @@ class PretrainBatch(NamedTuple):
         index: (B,) int64, index of the sample that the sampler asked for.
         broken: B strings: empty if the image was readable; otherwise one line (name, tab, reason) per image that was
             unreadable and replaced.
-        most_hidden: largest number of hidden patches per image, counted on the host because reading it from a GPU
+        max_hidden: largest number of hidden patches per image, counted on the host because reading it from a GPU
             would synchronise; 0 if not counted.
     """
 
@@ -28,11 +28,11 @@ class PretrainBatch(NamedTuple):
     mask: Tensor
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: list[str]
-    most_hidden: int = 0
+    max_hidden: int = 0
 
-    def counted(self) -> "PretrainBatch":
-        """Return the batch, still on the host, with ``most_hidden`` filled in."""
-        return self._replace(most_hidden=int(self.mask.flatten(1).sum(1).max()))
+    def with_max_hidden(self) -> "PretrainBatch":
+        """Return the batch, still on the host, with ``max_hidden`` filled in."""
+        return self._replace(max_hidden=int(self.mask.flatten(1).sum(1).max()))
 
 
 class PretrainViews(NamedTuple):
@@ -44,7 +44,7 @@ class PretrainViews(NamedTuple):
         mask: (B, h, w) bool, True = hidden from the student.
         index: (B,) int64.
         broken: as in ``PretrainBatch``, for the diagnosis of a failed step.
-        most_hidden: as in ``PretrainBatch``.
+        max_hidden: as in ``PretrainBatch``.
     """
 
     student_view: Tensor
@@ -52,7 +52,7 @@ class PretrainViews(NamedTuple):
     mask: Tensor
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     broken: Sequence[str] = ()
-    most_hidden: int = 0
+    max_hidden: int = 0
 
 
 class LabelledBatch(NamedTuple):
@@ -105,6 +105,22 @@ class Objects(NamedTuple):
     masks: Tensor
     crowd: Tensor
     area: Tensor
+
+
+class Detections(NamedTuple):
+    """The n objects that were detected in an image.
+
+    Attributes:
+        boxes: (n, 4) float32: left, top, right, bottom in pixels of the image file.
+        scores: (n,) float32, descending.
+        labels: (n,) int64, 0-based classes.
+        masks: (n, H, W) bool; (0, H, W) if only boxes are detected.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
 
 
 class DetectionBatch(NamedTuple):

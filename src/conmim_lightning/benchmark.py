@@ -48,7 +48,7 @@ def run(config: Config, benchmark: Benchmark) -> None:
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="benchmark")
 def main(cfg: DictConfig) -> None:
     """Run the configured benchmark."""
-    config = check(cfg)
+    config = check(cfg, "benchmark")
     from hydra.utils import instantiate
 
     quiet_libraries()

@@ -26,7 +26,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ValueError: a fault of the configuration, the checkpoint or the data.
     """
-    config = check(cfg)
+    config = check(cfg, "evaluate")
     from hydra.utils import instantiate
 
     from conmim_lightning.runtime.restore import restored_task
@@ -70,7 +70,7 @@ def _data_config(config: Config, recorded: Config) -> Config:
     if config["images"]:
         changes["predict_root"] = config["images"]
     merged = OmegaConf.merge(recorded["data"], changes)
-    return check(OmegaConf.create({"data": merged}))["data"]
+    return check(OmegaConf.create({"data": merged}), None)["data"]
 
 
 def _callbacks(config: Config, recorded: Config) -> list[Any]:

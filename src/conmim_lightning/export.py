@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> str:
     Raises:
         ValueError: the checkpoint cannot be used, or the output exists.
     """
-    config = check(cfg)
+    config = check(cfg, "export")
     from hydra.utils import instantiate
 
     from conmim_lightning.runtime.restore import restored_task
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> str:
 
 
 def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool | None) -> Any:
-    """The backbone with everything that belongs to it."""
+    """Collect what an export format needs."""
     from conmim_lightning.models.backbones import info_of
     from conmim_lightning.weights.exported import ExportedModel
 

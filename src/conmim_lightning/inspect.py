@@ -23,7 +23,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: a fault of the configuration or the data.
     """
-    config = check(cfg)
+    config = check(cfg, "inspect")
     from hydra.utils import instantiate
 
     from conmim_lightning.data.inspection.report import format_report
@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     encoder = _Encoder(config["checkpoint"]) if config["checkpoint"] else None
     data = instantiate(config["data"])
     data.prepare_data()
-    source = data.find_source()
+    source = data.open_source()
     if encoder is not None and not hasattr(data, "probes"):
         raise ValueError("features are compared only for pre-training collections: data=folder and the like")
     images, findings = inspection.inspect(source, data.decoder, getattr(data, "annotation_fault", None))

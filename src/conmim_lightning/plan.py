@@ -20,7 +20,7 @@ from conmim_lightning.runtime.results import write_json
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="plan")
 def main(cfg: DictConfig) -> None:
     """Print an estimate of the run on one screen."""
-    config = check(cfg)
+    config = check(cfg, "plan")
     from hydra.utils import instantiate
 
     from conmim_lightning.profiling.build import check_pretraining

@@ -22,7 +22,13 @@ MISTAKES = {
         ["data.root=.", "+schedule.warmup=3"],
         "schedule.warmup: .* did you mean warmup_\\w+",
     ),
-    "unknown top-level key": (["data.root=.", "+learning_rate=3"], "learning_rate: unknown; .*allowed are data"),
+    "unknown top-level key": (["data.root=.", "+learning_rate=3"], "learning_rate: unknown; .*allowed are seed"),
+    "key of another command": (["data.root=.", "+pictures=3"], "pictures: unknown"),
+    "group of another command": (["data.root=.", "+plan.images=3"], "plan: unknown"),
+    "misspelt key of a checkpoint": (
+        ["data.root=.", "+callbacks.checkpoint.every_n_epoch=3"],
+        "every_n_epoch: .* no such argument; did you mean every_n_epochs",
+    ),
     "target that does not exist": (["data.root=.", "optimizer._target_=torch.optim.AdamX"], "torch.optim.AdamX"),
     "module that does not exist": (["data.root=.", "optimizer._target_=torhc.optim.AdamW"], "torhc"),
     "size that does not divide": (

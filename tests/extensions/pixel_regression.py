@@ -30,7 +30,7 @@ class PixelTargets(nn.Module):
 class PixelRegression(nn.Module):
     """Mean squared error over the hidden patches."""
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, indices: Tensor | None = None) -> Tensor:
         """(B, N, P) predictions, (B, N, P) targets and (B, h, w) mask -> scalar."""
         hidden = mask.flatten(1)
         errors = (queries.float() - keys.float()).square().mean(-1)

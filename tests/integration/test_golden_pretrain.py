@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import GOLDEN, beit
 from lightning import Callback, Trainer
+from official_names import branch_from_official, from_official
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -24,7 +25,6 @@ from conmim_lightning.optim.recipe import PretrainSchedule
 from conmim_lightning.optim.schedules import cosine, warmup_cosine
 from conmim_lightning.perturbation.apply import Perturbation
 from conmim_lightning.tasks.pretrain import PretrainTask
-from conmim_lightning.weights.official import branch_from_official, from_official
 
 EXACT = 1e-9
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_first
+from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_patch_indices
 
 
 def batch(images=3, patches=6, width=5, seed=0):
@@ -140,10 +140,10 @@ def test_shapes_that_disagree():
 
 def test_hidden_first():
     mask = torch.tensor([[False, True, False, True, True], [False, False, False, False, True]])
-    rows = hidden_first(mask)
-    assert rows.tolist() == [[1, 3, 4], [4, 0, 1]], "the second image has but one: two visible ones follow"
-    assert torch.equal(hidden_first(mask, 3), rows)
-    assert hidden_first(mask[:, :1]).shape == (2, 1), "at least one, though nothing is hidden"
+    indices = hidden_patch_indices(mask)
+    assert indices.tolist() == [[1, 3, 4], [4, 0, 1]], "the second image has but one: two visible ones follow"
+    assert torch.equal(hidden_patch_indices(mask, 3), indices)
+    assert hidden_patch_indices(mask[:, :1]).shape == (2, 1), "at least one, though nothing is hidden"
 
 
 @pytest.mark.parametrize("dictionary", ["image", "device"])
@@ -151,7 +151,7 @@ def test_only_hidden_patches_enter(dictionary):
     queries, keys, mask = batch()
     queries.requires_grad_()
     loss = PatchInfoNCE(dictionary=dictionary)
-    value = loss(queries, keys, mask, hidden_first(mask))
+    value = loss(queries, keys, mask, hidden_patch_indices(mask))
     value.backward()
     assert (queries.grad[~mask] == 0).all()
     assert (queries.grad[mask] != 0).any(1).all()

@@ -11,10 +11,9 @@ from pycocotools import mask as codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from conmim_lightning.batches import Objects
+from conmim_lightning.batches import Detections, Objects
 from conmim_lightning.data.datasets.coco_masks import coco_results
 from conmim_lightning.metrics.detection import DetectionMetrics
-from conmim_lightning.models.detector import Detections
 
 SIZE = 160
 CATEGORIES = [3, 7, 8, 90]  # with gaps

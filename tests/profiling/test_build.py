@@ -6,9 +6,9 @@ from conmim_lightning.profiling.build import (
     build_data,
     build_runner,
     check_pretraining,
+    has_image_root,
     measure_loader,
     measure_training,
-    names_images,
     synthetic_batch,
 )
 
@@ -37,7 +37,7 @@ def test_synthetic_photos_stand_in_for_images_that_are_not_named(tmp_path):
     own = [f"paths.run_dir={tmp_path}", f"paths.data_dir={tmp_path}", "data.num_workers=0", "backbone=vit_tiny"]
     own += ["benchmark.photos.prepare.count=16", "benchmark.photos.prepare.names=3"]
     config = composed_config("benchmark", *own)
-    assert not names_images(config)
+    assert not has_image_root(config)
     from hydra.utils import instantiate
 
     data = build_data(config, 4, instantiate(config["benchmark"]["photos"]))
@@ -58,7 +58,7 @@ def test_a_synthetic_batch_is_the_same_every_time(config):
     assert torch.equal(batch.crop, again.crop)
     assert (batch.crop.shape, batch.crop.dtype) == ((3, 3, 32, 32), torch.uint8)
     assert batch.mask.shape == (3, 4, 4)
-    assert batch.most_hidden == batch.mask.flatten(1).sum(1).max()
+    assert batch.max_hidden == batch.mask.flatten(1).sum(1).max()
 
 
 def test_another_task_is_refused():

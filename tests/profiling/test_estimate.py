@@ -6,7 +6,7 @@ from estimates import ESTIMATE
 from pretraining import fit, make_batches, make_task
 from profiling_config import plan_config
 
-from conmim_lightning.profiling.estimate import Estimate, hours, kept_checkpoints, optimizer_steps
+from conmim_lightning.profiling.estimate import Estimate, hours, num_checkpoints, optimizer_steps
 from conmim_lightning.profiling.worker import OutOfMemoryError
 
 SMALL = ("backbone=vit_tiny", "task.model.projector.hidden_dim=64", "backbone.depth=3")
@@ -37,7 +37,7 @@ def test_steps_are_those_that_the_trainer_takes(accumulate):
     ],
 )
 def test_kept_checkpoints(tmp_path, changes, kept):
-    assert kept_checkpoints(plan_config(tmp_path, *changes)) == kept
+    assert num_checkpoints(plan_config(tmp_path, *changes)) == kept
 
 
 def estimate_on(monkeypatch, available, config):

@@ -57,7 +57,7 @@ def test_the_shapes_and_torch_agree(tmp_path, changes):
     counted = sum(count_flops(task, batch).values()) / 2
     if not isinstance(task.model.student.encoder.backbone, Beit):  # torch's fused attention: its logits once more
         counted -= 2 * 197**2 * config["backbone"]["embed_dim"] * config["backbone"]["depth"]
-    assert counted == pytest.approx(step_by_shape(task, batch.most_hidden), rel=1e-6)
+    assert counted == pytest.approx(step_by_shape(task, batch.max_hidden), rel=1e-6)
 
 
 def test_the_profiler_agrees(tmp_path):
@@ -68,7 +68,7 @@ def test_the_profiler_agrees(tmp_path):
         keys = task.model.teach(views[1])
         task.loss(task.model.student(views[0], batch.mask), keys, batch.mask).backward()
     counted = sum(event.flops for event in profiler.key_averages()) / 2
-    assert counted == pytest.approx(step_by_shape(task, batch.most_hidden), rel=0.03)  # and additions
+    assert counted == pytest.approx(step_by_shape(task, batch.max_hidden), rel=0.03)  # and additions
 
 
 @pytest.mark.parametrize(

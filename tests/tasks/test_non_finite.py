@@ -85,13 +85,13 @@ def on_fake_cuda(task):
         torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
-def batch_on_cuda(most_hidden):
+def batch_on_cuda(max_hidden):
     crop = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, device="cuda")
     rows, mask = torch.rand(4, 2, 8, device="cuda"), torch.rand(4, 4, 4, device="cuda") < 0.5
-    return PretrainBatch(crop, rows, mask, torch.arange(4, device="cuda"), (), most_hidden)
+    return PretrainBatch(crop, rows, mask, torch.arange(4, device="cuda"), (), max_hidden)
 
 
-def step_of_the_task(task, most_hidden, monkeypatch):
+def step_of_the_task(task, max_hidden, monkeypatch):
     """The task's methods in the Trainer's order, except for the backward pass, for which torch needs a real GPU.
 
     The norm that is copied to the host asynchronously stays on the device; logged tensors are stored unchanged.
@@ -104,7 +104,7 @@ def step_of_the_task(task, most_hidden, monkeypatch):
     monkeypatch.setattr(task, "log", lambda name, value: logged.update({name: value}))
     monkeypatch.setattr(task, "log_dict", logged.update)
     monkeypatch.setattr(task.guard, "_to_host", lambda norm: norm)
-    loss = task.training_step(task.on_after_batch_transfer(batch_on_cuda(most_hidden), 0), 0)
+    loss = task.training_step(task.on_after_batch_transfer(batch_on_cuda(max_hidden), 0), 0)
     for parameter in task.model.student.parameters():
         parameter.grad = torch.empty_like(parameter)
     task.configure_gradient_clipping(optimizer, 1.0)

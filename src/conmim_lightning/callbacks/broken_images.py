@@ -34,7 +34,7 @@ class BrokenImages(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """List the images that were replaced since the last batch."""
-        lines = trainer.datamodule.take_broken()  # type: ignore[attr-defined]
+        lines = trainer.datamodule.pop_broken()  # type: ignore[attr-defined]
         if new := [line for line in lines if _name(line) not in self.broken]:
             self._append(trainer, self.path, new)
             self.broken |= {_name(line) for line in new}

@@ -47,14 +47,14 @@ class RunCheckpoint(ModelCheckpoint):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signal: int | None = None
-        self._stop_held = self._due = False
+        self._deferred_stop = self._save_due = False
         self._stopped = 0
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers."""
         super().on_train_start(trainer, pl_module)
-        self._signal, self._stop_held, self._due, self._stopped = None, False, False, 0
+        self._signal, self._deferred_stop, self._save_due, self._stopped = None, False, False, 0
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
             if trainer.world_size > 1:
@@ -65,15 +65,15 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save if it is due, or if the run is about to stop."""
         if trainer.fit_loop._should_accumulate():
-            self._stop_held |= trainer.should_stop
+            self._deferred_stop |= trainer.should_stop
             trainer.should_stop = False
             return
-        trainer.should_stop |= self._stop_held
+        trainer.should_stop |= self._deferred_stop
         self._stopped = self._stopped_by(trainer, batch_idx)
         stopping = self._stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches:
             every = self._every_n_train_steps
-            self._due = bool(stopping) or (every > 0 and trainer.global_step % every == 0)
+            self._save_due = bool(stopping) or (every > 0 and trainer.global_step % every == 0)
             return
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if stopping:
@@ -83,9 +83,9 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Also save what was due at the epoch's last batch."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._due:
+        if self._save_due:
             self._save_now(trainer)
-        self._due = False
+        self._save_due = False
         self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,7 @@ _GROUPS = ("data", "masking", "perturbation", "loss", "backbone", "task", "optim
 _SETTINGS = ("masking", "perturbation", "loss", "schedule")  # whose constructors only check numbers
 _COLLECTIONS = ("callbacks", "logger")
 _PATHS = ("root_dir", "data_dir", "run_dir")
-_VALUES = (
-    "seed", "resume", "stages", "paths", "checkpoint", "output", "branch", "head", "images", "predictions",
-    "all_scores", "pictures", "inference",
-)  # fmt: skip
-_COMMANDS = ("benchmark", "plan", "inspect", "format")
-_TOP_LEVEL = (*_GROUPS, *_COLLECTIONS, *_COMMANDS, *_VALUES)
-
+_NOT_KEYS = {"experiment", "sweep", "local", "debug", "hydra"}  # groups whose files set other keys
 
 Config = dict[str, Any]
 """A checked configuration, resolved to dictionaries."""
@@ -34,8 +29,12 @@ class ConfigError(ValueError):
     """All faults of a configuration, one per line."""
 
 
-def check(cfg: DictConfig) -> Config:
+def check(cfg: DictConfig, command: str | None = "train") -> Config:
     """Check a composed configuration against the signatures of its targets.
+
+    Args:
+        cfg: composed.
+        command: name of the primary configuration, whose top-level keys are the allowed ones; None for any.
 
     Returns:
         The configuration as dictionaries, with every interpolation resolved.
@@ -45,7 +44,8 @@ def check(cfg: DictConfig) -> Config:
             be imported, an argument that the target does not accept or that it needs, a setting that is out of range;
             all faults at once.
     """
-    faults = [f"{key}: unknown; {allowed(key, _TOP_LEVEL)}" for key in map(str, cfg) if key not in _TOP_LEVEL]
+    known = _top_level_keys(command) if command else list(map(str, cfg))
+    faults = [f"{key}: unknown; {allowed(key, known)}" for key in map(str, cfg) if key not in known]
     faults += [*_distinct(_unresolved(cfg, "")), *_path_faults(cfg), *_precision_faults(cfg)]
     written = OmegaConf.to_container(cfg, resolve=False)  # interpolated groups are checked in their own place
     assert isinstance(written, dict)
@@ -61,11 +61,25 @@ def check(cfg: DictConfig) -> Config:
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
+@cache
+def _top_level_keys(name: str) -> list[str]:
+    """Keys of a primary configuration: its own, and the groups of its defaults."""
+    content = OmegaConf.load(Path(CONF_DIR, f"{name}.yaml"))
+    assert isinstance(content, DictConfig)
+    keys = [str(key) for key in content if key != "defaults"]
+    for entry in content.get("defaults", ()):
+        if isinstance(entry, str):
+            keys += [] if entry == "_self_" else _top_level_keys(entry)
+        else:
+            keys.append(str(next(iter(entry))).split("/")[0].split(" ")[-1])
+    return [key for key in dict.fromkeys(keys) if key not in _NOT_KEYS]
+
+
 def _without_target(written: dict[Any, Any]) -> Iterator[str]:
     """Groups, callbacks and loggers without a target."""
     for group in _GROUPS:
-        changes_only = group == "data" and "task" not in written  # evaluate merges them with a run's own
-        if group in written and not changes_only and not _has_target(written[group]):
+        is_partial = group == "data" and "task" not in written  # evaluate merges them with a run's own
+        if group in written and not is_partial and not _has_target(written[group]):
             yield f"{group}._target_: missing; choose an option of the group, {group}=..."
     for group in _COLLECTIONS:
         for name, node in (written.get(group) or {}).items():

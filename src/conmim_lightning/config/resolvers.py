@@ -28,7 +28,7 @@ def precision(accelerator: str = "auto") -> str:
 
 
 def required(hint: str) -> None:
-    """For a value that has a default in its group, but that an experiment requires from the user."""
+    """Fail with a hint: the value has a default in its group, but the experiment requires it from the user."""
     raise ValueError(f"missing; {hint}")
 
 
@@ -52,7 +52,7 @@ def sliding_stride(size: int) -> int:
     return size * 341 // 512
 
 
-def tenth(steps: int, accumulate: int) -> int:
+def tenth_of_run(steps: int, accumulate: int) -> int:
     """Batches in a tenth of a number of optimizer steps, at least one."""
     return max(1, steps * accumulate // 10)
 
@@ -82,7 +82,7 @@ _RESOLVERS = (
     quarter_blocks,
     last_block,
     sliding_stride,
-    tenth,
+    tenth_of_run,
     evaluation_resize,
     without_credential,
 )

@@ -9,6 +9,7 @@ from typing import Any
 _HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 _PACKAGE = "conmim_lightning."
 _CUTOFF = 0.45  # of difflib's similarity
+_SHORT = 3  # characters of names that are part of many others
 
 Parameters = dict[str, inspect.Parameter]
 
@@ -51,25 +52,28 @@ def signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def allowed(key: str, keys: Iterable[str]) -> str:
     """Name the allowed keys that are closest to an unknown one, then all of them."""
     names = [str(name) for name in keys if name not in _HYDRA_KEYS]
-    closest = get_close_matches(key, names, n=2, cutoff=_CUTOFF)
+    contained = [name for name in names if len(name) > _SHORT and (name in key or key in name)]
+    closest = list(dict.fromkeys([*contained, *get_close_matches(key, names, n=2, cutoff=_CUTOFF)]))[:2]
     suggestion = f"did you mean {' or '.join(closest)}? " if closest else ""
     return f"{suggestion}allowed are {', '.join(names)}"
 
 
 def _parameters(target: Any) -> Parameters:
-    """The parameters of a target; keywords that a class passes on to a base class of ours are that class's."""
+    """The parameters of a target; what a class passes on to a base class is that class's.
+
+    It passes on keywords to a base class of ours, and everything if it takes ``*args`` and ``**kwargs``.
+    """
     parameters = dict(inspect.signature(target).parameters)
     passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not passes_on or not inspect.isclass(target):
         return parameters
     base = target.__mro__[1]
-    if not base.__module__.startswith(_PACKAGE):
+    passes_all = "__init__" in vars(target) and any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if base is object or not (passes_all or base.__module__.startswith(_PACKAGE)):
         return parameters
     own = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    inherited = {
-        name: p.replace(default=None) for name, p in _parameters(base).items()
-    }  # the class may set them itself
-    return inherited | own
+    inherited = _parameters(base)  # the class may set them itself
+    return {name: p.replace(default=None) for name, p in inherited.items()} | own
 
 
 def _locate(target: str) -> Any:

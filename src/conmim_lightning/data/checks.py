@@ -1,7 +1,7 @@
 """Checks of arguments."""
 
 
-def at_least(smallest: int, **numbers: int | None) -> None:
+def check_at_least(smallest: int, **numbers: int | None) -> None:
     """Raise ValueError for a number below ``smallest``; None stands for a default."""
     for name, number in numbers.items():
         if number is not None and number < smallest:

@@ -48,14 +48,14 @@ class PatchInfoNCE(nn.Module):
         self.dictionary = dictionary
         self.similarity_filter = similarity_filter
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, indices: Tensor | None = None) -> Tensor:
         """Mean loss over the hidden patches.
 
         Args:
             queries: (B, K, C) projected student tokens; those of visible patches are not read.
             keys: (B, K, C) projected teacher tokens.
             mask: (B, h, w) or (B, K) bool, True = hidden; at least one hidden patch in the batch.
-            rows: (B, R) numbers of the patches to look at, ``hidden_first`` of the mask; None finds them.
+            indices: (B, R) indices of the hidden patches, see ``hidden_patch_indices``; None computes them.
 
         Returns:
             Scalar loss, in nats.
@@ -66,58 +66,58 @@ class PatchInfoNCE(nn.Module):
                 f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)} and mask {tuple(mask.shape)} do not agree: "
                 "expected (B, K, C), (B, K, C) and (B, K) or (B, h, w) with h * w = K"
             )
-        rows = hidden_first(hidden) if rows is None else rows
+        indices = hidden_patch_indices(hidden) if indices is None else indices
         with torch.autocast(queries.device.type, enabled=False):
-            logits = self.logits(queries, keys, rows)  # (B, R, K) or (B, R, B * K)
+            logits = self.logits(queries, keys, indices)  # (B, R, K) or (B, R, B * K)
             per_patch = F.cross_entropy(
-                logits.flatten(0, 1), self._positives(rows, keys).flatten(), reduction="none"
-            ).view_as(rows)
-            return torch.where(hidden.gather(1, rows), per_patch, 0).sum() / hidden.sum()
+                logits.flatten(0, 1), self._positives(indices, keys).flatten(), reduction="none"
+            ).view_as(indices)
+            return torch.where(hidden.gather(1, indices), per_patch, 0).sum() / hidden.sum()
 
-    def logits(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-        """Cosine similarities over temperature of some patches, (B, R) numbers, with all keys of their dictionary.
+    def logits(self, queries: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
+        """Cosine similarities over temperature of some patches, (B, R) indices, with all keys of their dictionary.
 
         Returns:
             (B, R, K), or (B, R, B * K) with the device's dictionary.
         """
-        queries, keys = unit_length(_taken(queries, rows)) / self.temperature, unit_length(keys.detach())
+        queries, keys = _normalized(_gather_patches(queries, indices)) / self.temperature, _normalized(keys.detach())
         dictionary = keys if self.dictionary == "image" else keys.flatten(0, 1)  # (B, K, C) or (B * K, C)
         logits = queries @ dictionary.mT
         if self.similarity_filter is not None:
-            too_similar = _taken(keys, rows) @ dictionary.mT > self.similarity_filter
-            too_similar.scatter_(2, self._positives(rows, keys)[..., None], False)  # the positive stays
+            too_similar = _gather_patches(keys, indices) @ dictionary.mT > self.similarity_filter
+            too_similar.scatter_(2, self._positives(indices, keys)[..., None], False)  # the positive stays
             logits = logits.masked_fill(too_similar, -torch.inf)
         return logits
 
-    def _positives(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """(B, R) numbers of the patches' own keys in their dictionary."""
+    def _positives(self, indices: Tensor, keys: Tensor) -> Tensor:
+        """(B, R) indices of the patches' own keys in their dictionary."""
         if self.dictionary == "image":
-            return rows
-        return rows + torch.arange(len(keys), device=rows.device)[:, None] * keys.shape[1]
+            return indices
+        return indices + torch.arange(len(keys), device=indices.device)[:, None] * keys.shape[1]
 
 
-def hidden_first(mask: Tensor, most_hidden: int = 0) -> Tensor:
-    """Numbers of the hidden patches of each image in their order; where an image has fewer than another, visible ones.
+def hidden_patch_indices(mask: Tensor, max_hidden: int = 0) -> Tensor:
+    """Indices of the hidden patches per image, in their order; an image with fewer than another gets visible ones.
 
     Args:
         mask: (B, K) or (B, h, w) bool, True = hidden.
-        most_hidden: largest number of hidden patches of an image, R; more are left out. 0 counts them, for which a GPU
+        max_hidden: largest number of hidden patches of an image, R; more are left out. 0 counts them, for which a GPU
             must be waited for.
 
     Returns:
         (B, R) int64, R at least 1.
     """
     hidden = mask.flatten(1)
-    count = most_hidden or max(1, int(hidden.sum(1).max()))
+    count = max_hidden or max(1, int(hidden.sum(1).max()))
     return hidden.int().argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def _taken(tokens: Tensor, rows: Tensor) -> Tensor:
-    """(B, K, C) tokens, (B, R) numbers -> (B, R, C)."""
-    return tokens.gather(1, rows[..., None].expand(-1, -1, tokens.shape[-1]))
+def _gather_patches(tokens: Tensor, indices: Tensor) -> Tensor:
+    """(B, K, C) tokens, (B, R) indices -> (B, R, C)."""
+    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def unit_length(tokens: Tensor) -> Tensor:
+def _normalized(tokens: Tensor) -> Tensor:
     """Scale the last dimension to unit length, in float32 at least."""
     wide = tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
     return F.normalize(wide, dim=-1)

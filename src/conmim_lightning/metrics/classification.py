@@ -62,7 +62,7 @@ class ClassificationMetrics(nn.Module):
         return {name: value.float() for name, value in self.metrics.compute().items()} | unreadable
 
     def reset(self) -> None:
-        """Start again."""
+        """Reset."""
         for metric in (self.metrics, self.labelled, self.unreadable):
             metric.reset()
 

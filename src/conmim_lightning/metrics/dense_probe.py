@@ -1,4 +1,4 @@
-"""Linear probes on frozen patch tokens: what a single token tells about its patch."""
+"""Linear probes on frozen patch tokens: what a single token encodes of its patch."""
 
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -14,7 +14,7 @@ Selector = Callable[[Patches], Tensor]
 
 _FIELDS = ("tokens", "inside", "second", "label")
 _NEWTON_STEPS, _CONVERGED = 20, 1e-6
-_SOLID = 0.25
+_PURITY = 0.25
 
 
 class PatchTargets(NamedTuple):
@@ -138,7 +138,7 @@ class DenseProbe(Metric):
         ]
         return {
             "object": self._auroc(fit, test, _is_solid, _is_object),
-            "border": self._auroc(fit, test, _is_clear, _has_border),
+            "border": self._auroc(fit, test, _is_unambiguous, _has_border),
             "class": torch.stack(by_class).nanmean(),
         }
 
@@ -182,16 +182,16 @@ def _score(tokens: Tensor, weights: Tensor) -> Tensor:
     return F.pad(tokens.double(), (0, 1), value=1.0) @ weights
 
 
-def _is_clear(patches: Patches) -> Tensor:
-    return (patches["second"] == 0) | (patches["second"] >= _SOLID)
+def _is_unambiguous(patches: Patches) -> Tensor:
+    return (patches["second"] == 0) | (patches["second"] >= _PURITY)
 
 
 def _is_solid(patches: Patches) -> Tensor:
-    return (patches["inside"] - 0.5).abs() >= 0.5 - _SOLID
+    return (patches["inside"] - 0.5).abs() >= 0.5 - _PURITY
 
 
 def _is_solid_object(patches: Patches) -> Tensor:
-    return patches["inside"] >= 1 - _SOLID
+    return patches["inside"] >= 1 - _PURITY
 
 
 def _is_object(patches: Patches) -> Tensor:

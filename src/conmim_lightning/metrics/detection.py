@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, distributed, nn
 from torch.utils._pytree import tree_map
 from torchmetrics.detection import MeanAveragePrecision
 
-from conmim_lightning.batches import Objects
+from conmim_lightning.batches import Detections, Objects
 from conmim_lightning.metrics.unreadable import UnreadableImages
 
 _MISSING = object()
@@ -25,36 +25,12 @@ _NAMES = {
 }
 
 
-class DetectedObjects(Protocol):
-    """Detections of one image, see ``models.detector.Detections``."""
-
-    @property
-    def boxes(self) -> Tensor:
-        """(n, 4)."""
-        ...
-
-    @property
-    def scores(self) -> Tensor:
-        """(n,)."""
-        ...
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,)."""
-        ...
-
-    @property
-    def masks(self) -> Tensor:
-        """(n, H, W)."""
-        ...
-
-
 class DetectionMetrics(nn.Module):
     """COCO's average precision of boxes, and of masks, over a split; each image is counted once over all devices.
 
     "box_ap" (mean over IoU thresholds of .5 to .95), "box_ap50", "box_ap75", "box_ap_small", "_medium", "_large" (below
     32 x 32 pixels, 96 x 96, above), "box_recall" of 100 detections per image; the same with "mask_". As in COCO, -1
-    means that there are no objects of a kind, and crowds count neither for nor against.
+    means that there are no objects of a kind, and crowds are ignored.
 
     Args:
         masks: evaluate masks, too.
@@ -87,7 +63,7 @@ class DetectionMetrics(nn.Module):
         self.unreadable = UnreadableImages()
         self.per_class: dict[str, dict[int, float]] = {}
 
-    def update(self, detections: Sequence[DetectedObjects], objects: Sequence[Objects], broken: Sequence[str]) -> None:
+    def update(self, detections: Sequence[Detections], objects: Sequence[Objects], broken: Sequence[str]) -> None:
         """Add images; unreadable ones are only counted.
 
         Args:
@@ -117,7 +93,7 @@ class DetectionMetrics(nn.Module):
         return metrics | self.unreadable.as_metric()
 
     def reset(self) -> None:
-        """Start again; ``per_class`` is kept."""
+        """Reset; ``per_class`` stays."""
         self.precision.reset()
         self.unreadable.reset()
 

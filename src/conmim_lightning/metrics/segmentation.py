@@ -61,7 +61,7 @@ class SegmentationMetrics(nn.Module):
         return matrix_metrics(self.matrix) | unreadable
 
     def reset(self) -> None:
-        """Start again; ``matrix`` is kept."""
+        """Reset; ``matrix`` stays."""
         self.confusion.reset()
         self.unreadable.reset()
 

@@ -164,7 +164,7 @@ def timm_vit(
         img_size: see ``vit``.
         in_chans: see ``vit``.
         drop_path_rate: see ``vit``.
-        shared_rel_pos_bias: must be false: relative positions are as timm has them.
+        shared_rel_pos_bias: must be false; timm's models have their own relative positions.
 
     Raises:
         ValueError: timm does not know the name, or it is no vision Transformer with ``blocks``.

@@ -29,13 +29,13 @@ class Branch(nn.Module):
         self.projector = projector
         self.project = project
 
-    def forward(self, view: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+    def forward(self, view: Tensor, mask: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
         """Encode and project the patches of a view.
 
         Args:
             view: (B, C, H, W).
             mask: (B, h, w) bool, True = hidden; None hides nothing.
-            rows: (B, R) indices of the patches that are needed; None for all.
+            indices: (B, R) indices of the patches that are needed; None for all.
 
         Returns:
             (B, N, P); zeros at patches that are not projected.
@@ -45,11 +45,11 @@ class Branch(nn.Module):
             # official: the class token passes through the projector and enters its BatchNorm statistics.
             return self.projector(tokens)[:, prefix:]
         patches = tokens[:, prefix:]
-        if rows is None:
+        if indices is None:
             return self.projector(patches)
-        projected = self.projector(patches.gather(1, rows[..., None].expand(-1, -1, patches.shape[-1])))
+        projected = self.projector(patches.gather(1, indices[..., None].expand(-1, -1, patches.shape[-1])))
         zeros = projected.new_zeros(len(projected), patches.shape[1], projected.shape[-1])
-        return zeros.scatter(1, rows[..., None].expand_as(projected), projected)
+        return zeros.scatter(1, indices[..., None].expand_as(projected), projected)
 
 
 class ConMIM(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 import torch
 from timm.layers.norm import LayerNorm2d
@@ -17,7 +17,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
-from conmim_lightning.batches import Objects
+from conmim_lightning.batches import Detections, Objects
 from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.dense_vit import DenseVit
 from conmim_lightning.models.segmenter import check_maps
@@ -28,22 +28,6 @@ NORMS: dict[str, Callable[..., nn.Module]] = {"layer": partial(LayerNorm2d, eps=
 
 _ASPECT_RATIOS = (0.5, 1.0, 2.0)
 _PASTED = 8  # masks at once, as they are pasted in float32
-
-
-class Detections(NamedTuple):
-    """The n objects that were detected in an image.
-
-    Attributes:
-        boxes: (n, 4) float32: left, top, right, bottom in pixels of the image file.
-        scores: (n,) float32, descending.
-        labels: (n,) int64, 0-based classes.
-        masks: (n, H, W) bool; (0, H, W) if only boxes are detected.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    masks: Tensor
 
 
 class Detector(nn.Module):
@@ -239,12 +223,12 @@ def _network(
 def _to_file(result: dict[str, Tensor], size: list[int], original: list[int]) -> Detections:
     """Convert from coordinates of the square to those of the file."""
     boxes = clip_boxes_to_image(result["boxes"], (size[0], size[1]))
-    kept = remove_small_boxes(boxes, 1e-2)
+    keep = remove_small_boxes(boxes, 1e-2)
     factors = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)
-    unclipped = result["boxes"][kept] * factors
+    unclipped = result["boxes"][keep] * factors
     masks = torch.zeros(0, *original, dtype=torch.bool, device=boxes.device)
-    if "masks" in result and len(kept):
-        chunks = zip(result["masks"][kept].split(_PASTED), unclipped.split(_PASTED), strict=True)
+    if "masks" in result and len(keep):
+        chunks = zip(result["masks"][keep].split(_PASTED), unclipped.split(_PASTED), strict=True)
         pasted = [paste_masks_in_image(*chunk, (original[0], original[1]))[:, 0] > 0.5 for chunk in chunks]
         masks = torch.cat(pasted)
-    return Detections(boxes[kept] * factors, result["scores"][kept], result["labels"][kept] - 1, masks)
+    return Detections(boxes[keep] * factors, result["scores"][keep], result["labels"][keep] - 1, masks)

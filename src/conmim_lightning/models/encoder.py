@@ -32,10 +32,10 @@ class Encoder(nn.Module):
         backbone: timm ``Beit`` (the method: shared relative position bias), ``VisionTransformer`` (absolute positions)
             or ``Eva`` (rotary positions), without classifier (num_classes=0) and with its final norm
             (global_pool="token"). If timm itself built it, it is initialised as in the official code.
-        locality: initial value of a shared table of relative positions: the attention logit of the first head falls by
-            this much per patch of distance, that of the following heads by less, down to 0 for the last (as ALiBi does
-            for text, arXiv 2108.12409). 0, as in the official code, starts without any notion of position, which short
-            runs spend most of their steps to learn. No effect on a backbone that starts from weights.
+        locality: initial value of a shared table of relative positions: a penalty on the attention logits, linear in
+            the distance, this much per patch for the first head, decreasing to 0 for the last (as ALiBi does for
+            text, arXiv 2108.12409). 0, as in the official code, starts without any notion of position; short runs
+            spend most of their steps on learning it. No effect on a backbone that starts from weights.
         checkpointing: in training, keep only the inputs of the blocks and recompute the rest in the backward pass.
         attn_implementation: how a ``Beit`` computes attention, see ``models.attention.Implementation``; other
             backbones accept "auto" only.

@@ -45,7 +45,7 @@ class SlidingWindowInference:
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be positive numbers, got {list(scales)}")
         if shorter_side is not None and not 1 <= shorter_side <= longest_side:
-            raise ValueError(f"needed is 1 <= shorter_side <= longest_side, got {shorter_side} and {longest_side}")
+            raise ValueError(f"required: 1 <= shorter_side <= longest_side, got {shorter_side} and {longest_side}")
         self.size = size
         self.stride = stride
         self.shorter_side = shorter_side

@@ -34,18 +34,18 @@ class FeatureStore:
     def __init__(self, size: int, widths: Mapping[str, int], folder: str | None = None) -> None:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-        place = tempfile.mkdtemp(prefix="features-", dir=folder)
-        needed, free = 2 * size * sum(widths.values()), shutil.disk_usage(place).free
+        location = tempfile.mkdtemp(prefix="features-", dir=folder)
+        needed, free = 2 * size * sum(widths.values()), shutil.disk_usage(location).free
         if needed > free:
-            Path(place).rmdir()
+            Path(location).rmdir()
             raise ValueError(
-                f"features of {size} images need {needed / 2**30:.1f} GiB in {str(Path(place).parent)!r}, where "
+                f"features of {size} images need {needed / 2**30:.1f} GiB in {str(Path(location).parent)!r}, where "
                 f"{free / 2**30:.1f} GiB are free; set task.folder, or choose fewer task.features"
             )
-        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        weakref.finalize(self, shutil.rmtree, location, ignore_errors=True)
         self._features: dict[str, NDArray[np.float16]] = {}
         for index, (feature, width) in enumerate(widths.items()):
-            path = Path(place, f"{index}.npy")
+            path = Path(location, f"{index}.npy")
             self._features[feature] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(size, width))
             with contextlib.suppress(OSError):  # if the system allows it, a killed process leaves nothing behind
                 path.unlink()
@@ -72,7 +72,7 @@ class FeatureStore:
         for name, values in features.items():
             half = values.cpu()[labelled].half()
             if not torch.isfinite(half).all():
-                raise ValueError(f"feature {name!r} is not finite in float16; the weights seem unfit for these images")
+                raise ValueError(f"feature {name!r} is not finite in float16; the weights may not suit these images")
             self._features[name][start:stop] = half.numpy()
         self.labels[start:stop] = labels.cpu()[labelled]
         self._filled = stop

@@ -1,1 +1,1 @@
-"""Time and memory: of the training step, of the data, and of a whole run in advance."""
+"""Profiling of the training step and of the data, and estimates of whole runs."""

@@ -67,17 +67,17 @@ def synthetic_batch(config: Config, batch_size: int) -> PretrainBatch:
     crop = torch.randint(0, 256, (batch_size, channels, size, size), dtype=torch.uint8, generator=random)
     rows = torch.stack([perturbation(random) for _ in range(batch_size)])
     mask = torch.stack([masking(random) for _ in range(batch_size)])
-    return PretrainBatch(crop, rows, mask, torch.arange(batch_size), [""] * batch_size).counted()
+    return PretrainBatch(crop, rows, mask, torch.arange(batch_size), [""] * batch_size).with_max_hidden()
 
 
-def names_images(config: Config) -> bool:
+def has_image_root(config: Config) -> bool:
     """Whether the configuration names images."""
     return config["data"]["root"] is not None
 
 
 def build_data(config: Config, batch_size: int, photos: Config) -> Any:
     """The configured data module, with synthetic photos (root and prepare) if the configuration names no images."""
-    return instantiate(config["data"], batch_size=batch_size, **({} if names_images(config) else photos))
+    return instantiate(config["data"], batch_size=batch_size, **({} if has_image_root(config) else photos))
 
 
 def measure_loader(data: Any, *, warmup: int, groups: int) -> Result:
@@ -116,4 +116,4 @@ def measure_training(config: Config, data: Any, *, variant: str, precision: str,
 def compose_changed(changes: Sequence[str]) -> Config:
     """Compose the command line's configuration again, with further overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("benchmark.baseline")]
-    return check(hydra.compose("benchmark", [*overrides, *changes]))
+    return check(hydra.compose("benchmark", [*overrides, *changes]), "benchmark")

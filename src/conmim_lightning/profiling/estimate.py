@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from hydra.utils import instantiate
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.profiling.batch_size import largest_batch
-from conmim_lightning.profiling.build import Config, build_runner, build_task, names_images, synthetic_batch
+from conmim_lightning.profiling.build import Config, build_runner, build_task, has_image_root, synthetic_batch
 from conmim_lightning.profiling.device import describe_device, matmul_rate, memory_limit, training_device
 from conmim_lightning.profiling.flops import count_flops, count_parameters
 from conmim_lightning.profiling.step.train_step import DTYPES
@@ -44,8 +44,8 @@ class Estimate:
         warmup: int = 2,
         steps: int = 3,
     ) -> None:
-        at_least(1, images=images, steps=steps)
-        at_least(0, warmup=warmup)
+        check_at_least(1, images=images, steps=steps)
+        check_at_least(0, warmup=warmup)
         if isinstance(devices, int) or not devices or not all(isinstance(n, int) and n >= 1 for n in devices):
             raise ValueError(f"plan.devices must be a list of numbers of devices, each at least 1, got {devices}")
         if memory is not None and not memory >= 0.01:
@@ -64,7 +64,7 @@ class Estimate:
             epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by phase and of the
             whole "step"; memory in bytes by kind, and per additional image; largest_batch; timed
             (batch_size, seconds of each step, FLOP per second of matrix products); checkpoint (bytes, seconds to write,
-            number kept).
+            their number).
 
         Raises:
             ValueError: the precision cannot be timed here, or the schedule has no epochs.
@@ -81,7 +81,7 @@ class Estimate:
             "precision": precision,
             "batch_size": config["data"]["batch_size"],
             "images": self._count_images(config),
-            "images_known": self.images is not None or names_images(config),
+            "images_known": self.images is not None or has_image_root(config),
             "epochs": config["schedule"]["epochs"],
             "accumulate_grad_batches": config["schedule"]["accumulate_grad_batches"],
             "devices": self.devices,
@@ -94,7 +94,7 @@ class Estimate:
     def _count_images(self, config: Config) -> int:
         if self.images is not None:
             return self.images
-        if not names_images(config):
+        if not has_image_root(config):
             return IMAGENET
         data = instantiate(config["data"])
         data.prepare_data()
@@ -121,7 +121,7 @@ class Estimate:
             "memory": memory,
             "largest_batch": largest,
             "timed": {"batch_size": size, "seconds": whole["seconds"]},
-            "checkpoint": whole["saved"] | {"kept": kept_checkpoints(config)},
+            "checkpoint": whole["saved"] | {"count": num_checkpoints(config)},
         }
 
     def _measure_largest(
@@ -143,8 +143,8 @@ class Estimate:
         result = {
             "seconds": [sum(pair) for pair in zip(steps["perturbation"], steps["step"], strict=True)],
             "peak": runner.call("peak"),
-            "held": runner.call("held"),
-            "saved": runner.call("saved", config["paths"]["run_dir"]),
+            "held": runner.call("memory_by_kind"),
+            "saved": runner.call("time_checkpoint", config["paths"]["run_dir"]),
         }
         runner.close()
         return result
@@ -175,7 +175,7 @@ def stored_view_bytes(config: Config, device: torch.device) -> int:
     return batches * views * float32 * backbone["in_chans"] * backbone["img_size"] ** 2
 
 
-def kept_checkpoints(config: Config) -> int:
+def num_checkpoints(config: Config) -> int:
     """Checkpoints on the disk at once, including the one that is being written."""
     settings = config["callbacks"].get("checkpoint") or {}
     best, every = settings.get("save_top_k", 1), settings.get("every_n_epochs") or 1

@@ -60,7 +60,7 @@ def _disk(result: Result) -> list[str]:
     checkpoint = result["checkpoint"]
     return [
         f"disk           {_gib(checkpoint['bytes'])} per checkpoint, written in {checkpoint['seconds']:.1f} s here; at "
-        f"most {_gib(checkpoint['bytes'] * checkpoint['kept'])}, for {checkpoint['kept']} at once"
+        f"most {_gib(checkpoint['bytes'] * checkpoint['count'])}, for {checkpoint['count']} at once"
     ]
 
 

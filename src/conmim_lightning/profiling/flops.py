@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from conmim_lightning.batches import PretrainBatch
-from conmim_lightning.losses.patch_info_nce import hidden_first
+from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
 from conmim_lightning.models.conmim import Branch
 
 if TYPE_CHECKING:
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def step_flops(task: "PretrainTask", view: Tensor, mask: Tensor, most_hidden: int = 0) -> dict[str, int]:
+def step_flops(task: "PretrainTask", view: Tensor, mask: Tensor, max_hidden: int = 0) -> dict[str, int]:
     """FLOP (a multiply-add counts 2) of matrix products and convolutions by phase, without elementwise operations.
 
     Args:
         task: its gradients are overwritten.
         view: (B, C, H, W).
         mask: (B, h, w) bool.
-        most_hidden: see ``hidden_first``.
+        max_hidden: see ``hidden_patch_indices``.
 
     Returns:
         "teacher", "encoder" and "projector" (the student's forward pass), "loss" and "backward", of the whole batch.
     """
-    rows = hidden_first(mask, most_hidden)
+    indices = hidden_patch_indices(mask, max_hidden)
     keys, teacher = _count(lambda: task.model.teach(view))
     with FlopCounterMode(display=False) as student:
-        queries = task.model.student(view, mask, rows)
+        queries = task.model.student(view, mask, indices)
     encoder = sum(student.get_flop_counts()["Branch.encoder"].values())
-    loss, loss_flops = _count(lambda: task.loss(queries, keys, mask, rows))
+    loss, loss_flops = _count(lambda: task.loss(queries, keys, mask, indices))
     _, backward = _count(lambda: loss.backward())
     projector = student.get_total_flops() - encoder
     return {"teacher": teacher, "encoder": encoder, "projector": projector, "loss": loss_flops, "backward": backward}
@@ -53,7 +53,7 @@ def count_flops(task: "PretrainTask", batch: PretrainBatch) -> dict[str, int]:
     with FakeCopyMode(mode):
         task, view, mask = copy.deepcopy((task, view, batch.mask))
     with mode:
-        return step_flops(task, view, mask, batch.most_hidden)
+        return step_flops(task, view, mask, batch.max_hidden)
 
 
 def count_parameters(branch: Branch) -> dict[str, int]:

@@ -59,9 +59,9 @@ def check_backbone(checkpoint: Checkpoint, config: Config) -> None:
 
 def _with_inference(task: Config, inference: Config) -> Config:
     """A task's configuration with changed inference settings; ValueError for one that the task does not have."""
-    place = "inference" if "inference" in task else "model"
+    target = "inference" if "inference" in task else "model"
     for key in inference:
-        if key not in task[place]:
+        if key not in task[target]:
             name = task["_target_"].rsplit(".", 1)[-1]
-            raise ValueError(f"inference.{key} does not exist in a run of {name}; {allowed(key, task[place])}")
-    return {**task, place: {**task[place], **inference}} if inference else task
+            raise ValueError(f"inference.{key} does not exist in a run of {name}; {allowed(key, task[target])}")
+    return {**task, target: {**task[target], **inference}} if inference else task

@@ -1,7 +1,7 @@
 """The results of a sweep as a table: means and standard deviations over seeds.
 
 Hydra calls this at the end of a sweep (``conf/hydra/default.yaml``). For the folder of an earlier sweep:
-``python -m conmim_lightning.runtime.sweep_table runs/<date>/<time>-sweep``.
+``python -m conmim_lightning.runtime.sweep_table runs/<date>/<time>-<process>-sweep``.
 """
 
 import json
@@ -98,7 +98,7 @@ def _cell(values: Sequence[float]) -> str:
 def main() -> None:
     """Write and print the table of the sweep that the command line names."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        raise SystemExit("error: give the folder of a sweep, such as runs/<date>/<time>-sweep")
+        raise SystemExit("error: give the folder of a sweep, such as runs/<date>/<time>-<process>-sweep")
     rows = collect(Path(sys.argv[1]))
     if not rows:
         raise SystemExit(f"error: no run in {sys.argv[1]!r} has results ({METRICS})")

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conmim_lightning.batches import DetectionBatch
+from conmim_lightning.batches import DetectionBatch, Detections
 from conmim_lightning.metrics.detection import DetectionMetrics
 from conmim_lightning.models.backbones import Backbone
-from conmim_lightning.models.detector import Detections, Detector
+from conmim_lightning.models.detector import Detector
 from conmim_lightning.optim.build import OptimizerFactory
 from conmim_lightning.optim.param_groups import ParamGroups, dense_groups
 from conmim_lightning.optim.recipe import Schedule

@@ -50,7 +50,7 @@ class FrozenTask(LightningModule):
     """Compute the features of the training images once, fit probes to them, and test the probes.
 
     There are no training steps: the probes are fitted when the test begins, unless a checkpoint holds them. Several
-    devices compute a fraction of the features each, and all fit the same probes. Predictions and "test/top1" are those
+    devices share the computation of the features, and all fit the same probes. Predictions and "test/top1" are those
     of the probe with the best accuracy on held-out images, or of the middle k of a k-NN alone; each probe's own metrics
     are logged as well.
 
@@ -134,8 +134,8 @@ class FrozenTask(LightningModule):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         views = range(self.views) if self.views else [None]
-        train = self._store([data.evaluation("train", view) for view in views], "train")
-        selection = self._store([data.evaluation("val")], "held-out") if data.held_out_fraction else None
+        train = self._store([data.evaluation_dataloader("train", view) for view in views], "train")
+        selection = self._store([data.evaluation_dataloader("val")], "held-out") if data.held_out_fraction else None
         accuracies: dict[str, float] = {}
         for name, probe in self._probes().items():
             values = probe.fit(train, selection, self.device)

@@ -36,7 +36,7 @@ class NonFiniteGuard:
     """End the run at a gradient that is not finite, or skip that step.
 
     No step may wait for a GPU. There, a fused optimizer skips a bad step by itself, and the step is reported one step
-    later, when the gradient norm has long arrived; by then, the teacher has moved once more towards the unchanged
+    later, when the gradient norm is on the host; by then, the teacher has had one more update towards the unchanged
     student. On a CPU, and with an optimizer that is not fused, the host checks at once. Gradients are summed over
     devices, so all devices do the same.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from conmim_lightning.batches import PretrainBatch, PretrainViews
-from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_first
+from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_patch_indices
 from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.conmim import ConMIM
@@ -20,7 +20,7 @@ from conmim_lightning.tasks.non_finite import Action, NonFiniteGuard, grad_scale
 from conmim_lightning.tasks.scheduled import ScheduledTask
 from conmim_lightning.weights.state_diff import check_checkpoint
 
-OFFICIAL_ADAMW: OptimizerFactory = partial(AdamW, lr=7.5e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.05)
+OFFICIAL_ADAMW: OptimizerFactory = partial(AdamW, lr=7.5e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.05, fused=True)
 """official for ViT-L at batch size 2048."""
 
 
@@ -31,7 +31,7 @@ class PretrainTask(ScheduledTask):
 
     Args:
         model: student and teacher.
-        loss: of (B, K, C) queries, (B, K, C) keys, (B, h, w) mask and (B, R) rows, see ``PatchInfoNCE``; null for that.
+        loss: of (B, K, C) queries, (B, K, C) keys, (B, h, w) mask and (B, R) indices; null for ``PatchInfoNCE``.
         perturbation: (crop, rows) to [student view, teacher view], on the training device; null for the official one.
         optimizer: takes parameter groups; carries the peak learning rate and the weight decay.
         schedule: of the run; null for the official one.
@@ -115,10 +115,10 @@ class PretrainTask(ScheduledTask):
 
         The teacher runs first, before anything is stored for the backward pass, which lowers the peak of memory.
         """
-        rows = hidden_first(batch.mask, batch.most_hidden)
+        indices = hidden_patch_indices(batch.mask, batch.max_hidden)
         keys = self.model.teach(batch.teacher_view)
-        queries = self.model.student(batch.student_view, batch.mask, rows)
-        loss = self.loss(queries, keys, batch.mask, rows)
+        queries = self.model.student(batch.student_view, batch.mask, indices)
+        loss = self.loss(queries, keys, batch.mask, indices)
         self.guard.add(loss.detach(), batch.index)
         self.log("train/loss", loss)
         if (self.global_step + 1) % self.log_every_n_steps == 0:  # so that they are logged with the step they belong to

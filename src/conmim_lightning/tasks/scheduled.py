@@ -14,7 +14,7 @@ from conmim_lightning.rng import stream_seed
 
 
 class ScheduledTask(LightningModule):
-    """A task whose optimizer follows a ``Schedule``; a subclass implements ``param_groups``.
+    """A task whose optimizer follows a ``Schedule``; a subclass implements ``param_groups`` and ``check_shapes``.
 
     Args:
         optimizer: takes parameter groups; carries the peak learning rate and the weight decay.
@@ -35,6 +35,10 @@ class ScheduledTask(LightningModule):
 
     def param_groups(self) -> ParamGroups:
         """Parameter groups for the optimizer."""
+        raise NotImplementedError
+
+    def check_shapes(self, image: tuple[int, ...], target: tuple[int, ...], /) -> None:
+        """Raise ValueError for images (C, H, W) or targets of other data than the model was built for."""
         raise NotImplementedError
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

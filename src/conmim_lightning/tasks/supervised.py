@@ -17,7 +17,7 @@ from conmim_lightning.weights.state_diff import check_checkpoint
 class SupervisedTask(ScheduledTask):
     """Clipping, class names, metrics per split and checkpoint hooks, in addition to ``ScheduledTask``.
 
-    A subclass implements ``timm_model``, ``param_groups``, ``training_step`` and ``evaluate``.
+    A subclass implements ``timm_model``, ``param_groups``, ``training_step``, ``evaluate`` and ``check_shapes``.
 
     Args:
         normalize: uint8 images to the model's input, on the training device.

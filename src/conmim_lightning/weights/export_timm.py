@@ -85,7 +85,7 @@ def full_arguments(family: type[nn.Module], arguments: dict[str, Any]) -> dict[s
 
 @torch.no_grad()
 def _check_equal(model: nn.Module, copy: nn.Module, size: tuple[int, ...]) -> None:
-    """Compare tokens, because matching weights are not enough: heads, rotations and activations have none."""
+    """Compare tokens, because the number of heads, rotations and activations are not in the weights."""
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     tokens = [cast(Tensor, one.eval().cpu().forward_features(images)) for one in (model, copy)]  # type: ignore[operator]
     if not torch.allclose(*tokens, rtol=1e-5, atol=1e-5):

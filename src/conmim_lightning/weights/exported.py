@@ -8,7 +8,7 @@ from torch import nn
 
 
 class ExportedModel(NamedTuple):
-    """A backbone to export and everything that belongs to it.
+    """A backbone to export and what a format needs to know about it.
 
     Attributes:
         backbone: timm model.

@@ -38,11 +38,11 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow_mismatch: Seque
     difference = state_diff(model, state)
     if isinstance(allow_mismatch, str):
         raise ValueError(f"allow_mismatch must be a list such as [{allow_mismatch}], got {allow_mismatch!r}")
-    refused = _refused(difference, _always_allowed(difference), tuple(allow_mismatch))
-    if refused:
+    rejected = _rejected(difference, _always_allowed(difference), tuple(allow_mismatch))
+    if rejected:
         raise ValueError(
-            f"the weights of {weights.origin} are of another architecture:\n{refused.describe()}\n"
-            f"choose the backbone that they belong to{_advice(refused)}"
+            f"the weights of {weights.origin} are of another architecture:\n{rejected.describe()}\n"
+            f"choose the backbone that they belong to{_advice(rejected)}"
         )
     matching = {name: value for name, value in state.items() if name in model and name not in difference.reshaped}
     if not matching:
@@ -59,7 +59,7 @@ def _always_allowed(difference: StateDiff) -> tuple[str, ...]:
     return tuple(allowed)
 
 
-def _refused(difference: StateDiff, always: tuple[str, ...], allow_mismatch: tuple[str, ...]) -> StateDiff:
+def _rejected(difference: StateDiff, always: tuple[str, ...], allow_mismatch: tuple[str, ...]) -> StateDiff:
     if EVERYTHING in allow_mismatch:
         return StateDiff([], [], {})
     allowed = (*always, *allow_mismatch)
@@ -75,9 +75,9 @@ def _is_below(name: str, prefixes: Sequence[str]) -> bool:
     return any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _advice(refused: StateDiff) -> str:
+def _advice(rejected: StateDiff) -> str:
     """How to allow the mismatch; nothing if that would allow all blocks."""
-    prefixes = sorted({name.split(".")[0] for name in [*refused.missing, *refused.unexpected, *refused.reshaped]})
+    prefixes = sorted({name.split(".")[0] for name in [*rejected.missing, *rejected.unexpected, *rejected.reshaped]})
     if "blocks" in prefixes:
         return ""
     return f", or allow names by their prefixes, backbone.allow_mismatch=[{','.join(prefixes)}]"

@@ -86,7 +86,7 @@ def resize_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
 def _progression(source: int, target: int) -> NDArray[np.float64]:
     """Positions of the source's offsets -source ... source on the target's scale.
 
-    Steps grow by the factor with which ``source`` steps reach ``target``, found by bisection of [1.01, 1.5].
+    The steps are a geometric progression: ``source`` steps reach ``target``; bisection of [1.01, 1.5] gives the ratio.
     """
     low, high, factor = 1.01, 1.5, 1.01
     while high - low > 1e-6:

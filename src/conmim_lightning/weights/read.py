@@ -49,11 +49,11 @@ class Weights(NamedTuple):
     classes: Sequence[str] = ()
 
 
-def read_weights(place: str, branch: Branch = "teacher") -> Weights:
+def read_weights(source: str, branch: Branch = "teacher") -> Weights:
     """Read weights; nothing in a file is executed.
 
     Args:
-        place: any of ``ACCEPTED``.
+        source: any of ``ACCEPTED``.
         branch: "teacher" or "student" of a pre-training run; no effect on anything else.
 
     Raises:
@@ -61,14 +61,18 @@ def read_weights(place: str, branch: Branch = "teacher") -> Weights:
     """
     if branch not in BRANCHES:
         raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
-    path = Path(place.removeprefix("local-dir:")).expanduser()
+    path = Path(source.removeprefix("local-dir:")).expanduser()
     if path.is_dir():
         return _from_folder(path, branch)
     if path.is_file():
         return _from_file(path, branch)
-    if place.endswith(_SUFFIXES) or (os.sep in place and not place.startswith("hf-hub:")) or not _is_timm_name(place):
-        raise ValueError(f"weights {place!r} do not exist; give {ACCEPTED}")
-    return _from_timm(place)
+    if (
+        source.endswith(_SUFFIXES)
+        or (os.sep in source and not source.startswith("hf-hub:"))
+        or not _is_timm_name(source)
+    ):
+        raise ValueError(f"weights {source!r} do not exist; give {ACCEPTED}")
+    return _from_timm(source)
 
 
 def _from_folder(path: Path, branch: Branch) -> Weights:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Trainer
 from pretrain_data import module
 
 
@@ -110,5 +111,21 @@ def test_devices_that_see_other_images(scenes_root: Path):
     data.trainer = trainer_at(0, 0, world=2)
     data.trainer.strategy.broadcast = lambda own: "another"
     data.setup()
-    with pytest.raises(ValueError, match=r"rank 0 sees other images .* than rank 0: 48"):
+    with pytest.raises(ValueError, match=r"rank 0 finds other images .* than rank 0: 48"):
         data.train_dataloader()
+
+
+def test_the_trainer_must_not_distribute_the_images_again(scenes_root: Path):
+    """Lightning would wrap the sampler, which is already one per device: each would see a fraction of its images."""
+    data = module(scenes_root / "folders" / "train", batch_size=4)
+    data.trainer = trainer_at(0, 0, world=2)
+    data.setup()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    for distributes in (True, False):
+        connector = Trainer(use_distributed_sampler=distributes, **quiet)._accelerator_connector
+        data.trainer._accelerator_connector = connector
+        if distributes:
+            with pytest.raises(ValueError, match=r"set Trainer\(use_distributed_sampler=False\)"):
+                data.train_dataloader()
+        else:
+            assert len(data.train_dataloader()) == 6

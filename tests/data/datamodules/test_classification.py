@@ -21,7 +21,7 @@ def test_splits(root):
     assert sum(labels(data.train_dataloader()).values()) == 28  # the last, incomplete batch is dropped
     assert labels(data.val_dataloader()) == {0: 3, 1: 3, 2: 3}
     assert labels(data.test_dataloader()) == {0: 2, 1: 2, 2: 2}
-    assert labels(data.evaluation("train")) == {0: 10, 1: 10, 2: 10}
+    assert labels(data.evaluation_dataloader("train")) == {0: 10, 1: 10, 2: 10}
     assert data.image_name("test", 5) == "c/1.png"
     assert data.class_counts().tolist() == [10, 10, 10]
     assert "val: 9 images" in data.summary()

@@ -5,12 +5,12 @@ import pytest
 import torch
 from coco_files import content, source, write_images
 
+from conmim_lightning.batches import Detections
 from conmim_lightning.data.datamodules.dense import DenseDataModule
 from conmim_lightning.data.datasets.detection import DetectionDataset
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.sources.coco import CocoSplits
 from conmim_lightning.data.transforms.detection import FitSquare, ScaleJitter
-from conmim_lightning.models.detector import Detections
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_subset_and_a_limit(folder):
 
 def test_faults_of_annotations_are_named(folder):
     data = module(folder)
-    coco = data.find_source()
+    coco = data.open_source()
     assert data.annotation_fault(coco, 1, 50, 40) == ""
     assert "its annotation says 40 x 50" in data.annotation_fault(coco, 1, 30, 30)
 

@@ -45,8 +45,8 @@ def test_hidden_patches_are_counted_by_the_collation(scenes_root: Path):
     samples = [dataset(scenes_root)[SampleKey(0, index)] for index in range(3)]
     samples[1].mask[:] = False
     samples[2].mask[:] = True
-    assert dataset(scenes_root).collate(samples[:2]).most_hidden == 8
-    assert dataset(scenes_root).collate(samples).most_hidden == 16
+    assert dataset(scenes_root).collate(samples[:2]).max_hidden == 8
+    assert dataset(scenes_root).collate(samples).max_hidden == 16
 
 
 def test_workers_do_not_matter(scenes_root: Path):

@@ -116,7 +116,7 @@ def test_values_outside_the_classes(root):
     path = write(root, np.array([[0, 1, 4, 200, 3, 4]] * 4, np.uint8))
     with pytest.raises(ValueError, match=rf"{path.name}' has values that are not classes: 4, 200; classes have 1 to 3"):
         SegmentationSplits(num_classes=3)(str(root), "training", None).annotation(0, 4, 6)
-    with pytest.raises(ValueError, match=r"not classes: 0; classes have 1 to 200, and \[255\] mean none"):
+    with pytest.raises(ValueError, match=r"not classes: 0; classes have 1 to 200, ignored are \[255\]"):
         SegmentationSplits(num_classes=200, ignored=[255])(str(root), "training", None).annotation(0, 4, 6)
 
 

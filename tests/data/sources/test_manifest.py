@@ -95,7 +95,7 @@ def test_missing(tmp_path: Path):
 
 def test_numbers_that_are_not_classes(tmp_path: Path):
     """Such as times; they must not become a billion names."""
-    with pytest.raises(ValueError, match="label 1700000001; labels from 1000000 on are taken for a mistake"):
+    with pytest.raises(ValueError, match="label 1700000001; labels from 1000000 on are rejected as a mistake"):
         ManifestSource(write(tmp_path, "x.txt", "a.jpg 1700000000\nb.jpg 1700000001\n"), manifest="x.txt")
 
 

@@ -17,7 +17,7 @@ def test_the_scaling_benchmark_at_small_scale(tmp_path: Path, scenes_root: Path,
     overrides = ["benchmark=scaling", f"paths.run_dir={tmp_path}/run", f"paths.data_dir={tmp_path}", *small]
     overrides += ["benchmark.names=[1000]", "benchmark.orders=[1000,2000000]", "benchmark.files=300"]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        config = check(compose("benchmark", [*overrides, "benchmark.batch_size=8"]))
+        config = check(compose("benchmark", [*overrides, "benchmark.batch_size=8"]), "benchmark")
     run(config, instantiate(config["benchmark"]))
     result = json.loads((tmp_path / "run" / "benchmark.json").read_text())
     assert 19 + 8 + 4 <= result["index"]["1000"]["bytes per image"] < 32

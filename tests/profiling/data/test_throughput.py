@@ -21,7 +21,7 @@ def test_the_data_benchmark_at_small_scale(tmp_path: Path, scenes_root: Path, ca
     overrides = ["benchmark=data", f"paths.run_dir={tmp_path}/run", f"paths.data_dir={tmp_path}", *small]
     overrides += ["benchmark.count=48", "benchmark.rounds=1", "benchmark.batch_size=8"]
     with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        config = check(compose("benchmark", [*overrides, "benchmark.num_workers=[0,1]"]))
+        config = check(compose("benchmark", [*overrides, "benchmark.num_workers=[0,1]"]), "benchmark")
     run(config, instantiate(config["benchmark"]))
     result = json.loads((tmp_path / "run" / "benchmark.json").read_text())
     assert set(result["per_core"]) == {"folder", "manifest", "shards", "stream", "official pipeline"}

@@ -21,11 +21,11 @@ def test_steps_are_timed_and_train(config, variant, precision, tmp_path):
     assert min(result["step"]) > 0
     assert result["loss"][2] < result["loss"][0], "one batch is soon known by heart"
     assert any(not torch.equal(a, b) for a, b in zip(before, runner.model.parameters(), strict=True))
-    held = runner.held()
+    held = runner.memory_by_kind()
     assert held["weights"] > held["gradients"] > 0
     assert 2 * held["gradients"] <= held["optimizer"] < 2.01 * held["gradients"]
     assert 0 < runner.peak() < 2**32
-    saved = runner.saved(str(tmp_path))
+    saved = runner.time_checkpoint(str(tmp_path))
     assert 0 < saved["bytes"] - held["weights"] - held["optimizer"] < 2**18, "names and such"
     assert not list(tmp_path.iterdir())
     if variant == "ours":

@@ -13,7 +13,7 @@ FIGURES = "pictures"
 
 
 class DenseReport(Callback):
-    """Drawings of some images and predictions for all, of a test or of images without annotations.
+    """Draw some images and write the predictions of all, of a test or of images without annotations.
 
     A subclass implements ``add``.
 

@@ -12,8 +12,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from conmim_lightning.callbacks.reports.tables import confused_with
 
-_NAMED = 40  # classes; the figure of more has no names
-_NUMBERED = 20  # likewise numbers
+_MAX_NAMED = 40  # classes; with more, the figure shows no names
+_MAX_NUMBERED = 20  # classes; with more, it shows no counts
 
 
 class ClassificationReport(Callback):
@@ -68,10 +68,10 @@ def _draw(matrix: NDArray[np.int64], names: list[str], path: Path) -> None:
     axes = figure.add_subplot()
     image = axes.imshow(fractions, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
     axes.set(xlabel="prediction", ylabel="class", title=f"{int(np.trace(matrix))} of {int(matrix.sum())} correct")
-    if len(names) <= _NAMED:
+    if len(names) <= _MAX_NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
-    if len(names) <= _NUMBERED:
+    if len(names) <= _MAX_NUMBERED:
         for row, column in np.argwhere(matrix > 0):
             color = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color, fontsize=8)

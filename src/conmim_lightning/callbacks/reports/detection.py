@@ -59,8 +59,8 @@ class DetectionReport(DenseReport):
         if image is None:
             return
         shown = detections.scores >= self.min_score
-        sure = type(detections)(*(values[shown] if len(values) else values for values in detections))
-        drawn = draw_objects(image, sure, task.classes, sure.scores.tolist())
+        confident = type(detections)(*(values[shown] if len(values) else values for values in detections))
+        drawn = draw_objects(image, confident, task.classes, confident.scores.tolist())
         panels = [(f"detections, score >= {self.min_score}", drawn)]
         annotated = _on_cpu(batch.objects[position])
         if len(annotated.boxes):

@@ -3,7 +3,6 @@
 import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +11,8 @@ from matplotlib.patches import Patch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
+from conmim_lightning.batches import Detections, Objects
+
 Color = tuple[int, int, int]
 
 _GOLDEN_RATIO = 0.618033988749895
@@ -19,25 +20,6 @@ _PANEL_PIXELS = 480
 _DPI = 100
 _LEGEND_COLUMNS = 8
 _LEGEND_INCHES = 0.25  # per row
-
-
-class DrawnObjects(Protocol):
-    """Objects of one image: detections or annotations."""
-
-    @property
-    def boxes(self) -> Tensor:
-        """(n, 4)."""
-        ...
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,)."""
-        ...
-
-    @property
-    def masks(self) -> Tensor:
-        """(n, H, W), or none."""
-        ...
 
 
 def class_colors(count: int) -> list[Color]:
@@ -71,7 +53,7 @@ def draw_classes(image: Tensor, classes: Tensor, alpha: float = 0.6) -> Tensor:
 
 
 def draw_objects(
-    image: Tensor, objects: DrawnObjects, names: Sequence[str], scores: Sequence[float] | None = None
+    image: Tensor, objects: Detections | Objects, names: Sequence[str], scores: Sequence[float] | None = None
 ) -> Tensor:
     """Draw boxes, masks, names and scores.
 

@@ -9,7 +9,7 @@ from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTrack
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.images.decode import Decoder
@@ -53,7 +53,7 @@ class ResumableDataModule(LightningDataModule):
         num_workers: int | None,
     ) -> None:
         super().__init__()
-        at_least(0, num_workers=num_workers)
+        check_at_least(0, num_workers=num_workers)
         channels = decoder.channels
         if len(mean) != channels or len(std) != channels:
             raise ValueError(f"mean and std need {channels} entries, one per channel, got {list(mean)} and {list(std)}")
@@ -75,7 +75,7 @@ class ResumableDataModule(LightningDataModule):
             self._broken += [line for lines in getattr(batch, "broken", ()) if lines for line in lines.split("\n")]
         return batch
 
-    def take_broken(self) -> list[str]:
+    def pop_broken(self) -> list[str]:
         """The images that were broken since the last call, each as name, tab, reason."""
         self._broken, taken = [], self._broken
         return taken
@@ -95,7 +95,7 @@ class ResumableDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The position that training has reached, whatever the workers have prefetched, for any number of devices."""
+        """The position that training has reached, for any number of devices; prefetched batches do not count."""
         assert self.trainer
         position = self._resume_from
         if self.trainer.num_training_batches != float("inf"):  # else nothing was trained
@@ -117,7 +117,7 @@ class ResumableDataModule(LightningDataModule):
         own = self.fingerprint
         if self.trainer and self._world_size() > 1 and self.trainer.strategy.broadcast(own) != own:
             raise ValueError(
-                f"rank {self._rank()} sees other images in {self.root!r} than rank 0: {len(self.source)} images"
+                f"rank {self._rank()} finds other images in {self.root!r} than rank 0: {len(self.source)} images"
             )
         if self._resumed_fingerprint not in (None, own):
             rank_zero_warn(
@@ -134,7 +134,17 @@ class ResumableDataModule(LightningDataModule):
                 f"{world} devices; set data.batch_size to at most {len(self.source) // world}"
             )
 
+    def _check_trainer(self) -> None:
+        """Raise ValueError if the Trainer would distribute images that are distributed already."""
+        connector = getattr(self.trainer, "_accelerator_connector", None)
+        if self._world_size() > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise ValueError(
+                "the data module distributes the images itself, so that the order does not depend on the number of "
+                "devices; set Trainer(use_distributed_sampler=False)"
+            )
+
     def _sampler(self) -> ResumableSampler:
+        self._check_trainer()
         return self.source.sampler(
             seed=self.seed, rank=self._rank(), num_devices=self._world_size(), batch_size=self.batch_size
         )

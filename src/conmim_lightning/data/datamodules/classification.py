@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.splits import SplitDataModule
 from conmim_lightning.data.datasets.classification import ClassificationDataset
 from conmim_lightning.data.samplers.balanced import BalancedSampler
@@ -24,7 +24,7 @@ class ClassificationDataModule(SplitDataModule):
         train_transform: of training images.
         evaluation_transform: of all others.
         num_classes: >= 2; null for the number that the source counts.
-        held_out_fraction: of each class's training images that is kept for validation, in [0, 1).
+        held_out_fraction: fraction of each class's training images to use for validation only, in [0, 1).
         subset_fraction: of each class's training images to use at all, in (0, 1]; null for all.
         subset_count: training images per class to use; null for all.
         subset_seed: of the subset and of the held-out images.
@@ -50,7 +50,7 @@ class ClassificationDataModule(SplitDataModule):
         allow_missing_classes: bool = False,
         **others: Any,
     ) -> None:
-        at_least(2, num_classes=num_classes)
+        check_at_least(2, num_classes=num_classes)
         super().__init__(num_classes=num_classes, **others)
         if not 0 <= held_out_fraction < 1:
             raise ValueError(f"held_out_fraction must lie in [0, 1), got {held_out_fraction}")
@@ -92,9 +92,9 @@ class ClassificationDataModule(SplitDataModule):
             source, self.sources["val"] = hold_out(source, fraction=self.held_out_fraction, seed=self.subset_seed)
         return source
 
-    def checked(self, split: str, source: Source) -> Source:
+    def check_split(self, split: str, source: Source) -> Source:
         """Return the source of a split; ValueError if classes are missing or without an image."""
-        super().checked(split, source)
+        super().check_split(split, source)
         empty = np.flatnonzero(np.bincount(labels_of(source), minlength=self.num_classes) == 0)
         if len(empty) and (split == "train" or not self.allow_missing_classes):
             names = ", ".join(repr(source.classes[label]) for label in empty[:5])

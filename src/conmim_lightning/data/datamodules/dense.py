@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.splits import SplitDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.datasets.coco_masks import coco_results
@@ -48,7 +48,7 @@ class DenseDataModule(SplitDataModule):
         **others: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, evaluation_batch_size=evaluation_batch_size, **others)
-        at_least(1, size=size, subset_count=subset_count, eval_limit=eval_limit)
+        check_at_least(1, size=size, subset_count=subset_count, eval_limit=eval_limit)
         self.dataset = dataset
         self.size = size
         self.eval_limit = eval_limit

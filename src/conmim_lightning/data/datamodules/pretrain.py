@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from conmim_lightning.batches import PretrainBatch
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.base import ResumableDataModule
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.datasets.probes import ProbeData, Role
@@ -93,8 +93,8 @@ class PretrainDataModule(ResumableDataModule):
         )
         if class_map_root is not None and not num_map_classes:
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
-        at_least(2, batch_size=batch_size)  # for BatchNorm
-        at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
+        check_at_least(2, batch_size=batch_size)  # for BatchNorm
+        check_at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
         if prepare is None:
             check_exists(root)
             for folder in filter(None, (labelled_root, class_map_root)):
@@ -127,21 +127,21 @@ class PretrainDataModule(ResumableDataModule):
         if self.prepare:
             self.prepare()
         if not hasattr(self, "source"):
-            self.source = self.find_source()
+            self.source = self.open_source()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the collection and read a first sample, so that faults of the data end the run at once."""
+        """Open the collection and read a first sample, so that invalid data ends the run early."""
         if not hasattr(self, "source"):  # a process in which prepare_data did not run
-            self.source = self.find_source()
+            self.source = self.open_source()
         if not self.probes.datasets:
             self._add_probes()
         self._check_fills()
         self.train_set = self._pretrain_set(self.source, self.crop, cache_decoded=self.cache_decoded)
-        self._sampler()  # which tells a stream the number of devices
+        self._sampler()  # which gives a stream the number of devices
         self.fingerprint = self.source.fingerprint()
         self.train_set[SampleKey(0, 0)]
 
-    def find_source(self) -> Source:
+    def open_source(self) -> Source:
         """The collection, except the excluded images."""
         source = self.make_source(self.root)
         return source.without(self.excluded) if self.excluded else source

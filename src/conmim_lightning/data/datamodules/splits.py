@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.base import ResumableDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.images.decode import Decoder
@@ -72,7 +72,7 @@ class SplitDataModule(ResumableDataModule):
         super().__init__(
             root=root, decoder=decoder, mean=mean, std=std, batch_size=batch_size, seed=seed, num_workers=num_workers
         )
-        at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, num_classes=num_classes)
+        check_at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, num_classes=num_classes)
         if predict_root is not None:
             check_folder(predict_root)
         elif prepare is None:
@@ -104,7 +104,7 @@ class SplitDataModule(ResumableDataModule):
             self.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the splits that a stage needs and read first samples, so that faults of the data end the run at once.
+        """Open the splits that a stage needs and read first samples, so that invalid data ends the run early.
 
         Args:
             stage: "fit", "validate", "test" or "predict"; None for all but "predict".
@@ -114,29 +114,29 @@ class SplitDataModule(ResumableDataModule):
             return
         fits = stage in (None, "fit")
         if "train" not in self.sources and (fits or self.classes is None):
-            source = self.select_train(self.find_source())
+            source = self.select_train(self.open_source())
             self.classes = list(source.classes)
             self.source = self.sources["train"] = source
             self.fingerprint = source.fingerprint()
         for split in ("test",) if stage == "test" else ("val", "test"):
             if split not in self.sources:
-                self.sources[split] = self.checked(split, self._open(split))
+                self.sources[split] = self.check_split(split, self._open(split))
         if fits:
             self._check_fills()
             self.train_set = self.make_dataset("train", train=True)
             self.train_set[SampleKey(0, 0)]
             self.make_dataset("val")[0]
 
-    def find_source(self) -> Source:
+    def open_source(self) -> Source:
         """The images of the training split, except the excluded ones; ValueError if they do not fit."""
         source = self._open("train")
-        return self.checked("train", source.without(self.excluded) if self.excluded else source)
+        return self.check_split("train", source.without(self.excluded) if self.excluded else source)
 
     def select_train(self, source: Source) -> Source:
         """The images to train on, of those of the training split."""
         return source
 
-    def checked(self, split: str, source: Source) -> Source:
+    def check_split(self, split: str, source: Source) -> Source:
         """Return the source of a split; ValueError if it has another number of classes."""
         if len(source.classes) != self.num_classes:
             raise ValueError(
@@ -151,28 +151,29 @@ class SplitDataModule(ResumableDataModule):
         return "\n  ".join([summarize(self.sources["train"], self.decoder), *sizes])
 
     def image_name(self, split: str, index: int) -> str:
-        """Where an image of a split is."""
+        """Name of an image of a split."""
         return self.sources[split].name(index)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation images."""
-        return self.evaluation("val")
+        return self.evaluation_dataloader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test images."""
-        return self.evaluation("test")
+        return self.evaluation_dataloader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The images of ``predict_root``."""
-        return self.evaluation("predict")
+        return self.evaluation_dataloader("predict")
 
-    def evaluation(self, split: str, view: int | None = None) -> DataLoader[Any]:
+    def evaluation_dataloader(self, split: str, view: int | None = None) -> DataLoader[Any]:
         """Every image of a split once over all devices, in order, or ``eval_limit`` of them.
 
         Args:
             split: "train", "val", "test" or "predict".
             view: None for the transform of evaluation; a number for that of training, sampled for this epoch.
         """
+        self._check_trainer()
         return evaluation_loader(
             self.make_dataset(split, train=view is not None, epoch=view or 0),
             batch_size=self.evaluation_batch_size,

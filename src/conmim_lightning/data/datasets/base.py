@@ -75,7 +75,7 @@ class ImageDataset(Dataset[Sample], Generic[Sample]):
             try:
                 image = self._open(SampleKey(key.epoch, index))
                 sample = self.sample(image, index, key.index, generator(self.seed, key.epoch, key.index))
-                broken += [to_line(name, reason) for name, reason in self.source.take_faults()]
+                broken += [to_line(name, reason) for name, reason in self.source.pop_faults()]
                 return _with_broken(sample, "\n".join(broken))
             except BrokenImageError as error:
                 broken.append(to_line(self.source.name(index), str(error)))

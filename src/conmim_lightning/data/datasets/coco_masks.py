@@ -11,7 +11,7 @@ try:
 except ImportError:
     _codec = None
 
-_LARGEST_REACH = 10  # of a polygon, in units of the image's longer side
+_MAX_COORDINATE = 10  # of a polygon, in units of the image's longer side
 _MIN_NUMBERS = 6  # of a polygon: three points
 
 
@@ -99,7 +99,7 @@ def _valid_polygons(outline: list[object], height: int, width: int) -> list[list
     polygons = [p for p in outline if isinstance(p, list) and len(p) >= _MIN_NUMBERS and len(p) % 2 == 0]
     if not polygons:  # pieces of two points, beside others, are ignored
         raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:80]}")
-    reach = _LARGEST_REACH * max(height, width)
+    reach = _MAX_COORDINATE * max(height, width)
     if not all(isinstance(n, int | float) and -reach <= n <= reach for polygon in polygons for n in polygon):
         raise ValueError(f"polygons have pixel coordinates in or near the image, got {str(outline)[:80]}")
     return polygons

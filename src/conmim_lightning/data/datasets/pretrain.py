@@ -61,4 +61,4 @@ class PretrainDataset(ImageDataset[PretrainBatch]):
 
     def collate(self, samples: list[PretrainBatch]) -> PretrainBatch:
         """Combine samples to a batch and count its hidden patches."""
-        return cast(PretrainBatch, default_collate(samples)).counted()
+        return cast(PretrainBatch, default_collate(samples)).with_max_hidden()

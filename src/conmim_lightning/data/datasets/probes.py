@@ -18,7 +18,7 @@ from conmim_lightning.data.transforms.crop import CenterSquare
 
 Role = Literal["reference", "query"]
 
-_FEW = 2048  # this many images are read before loader processes have started
+_FEW = 2048  # images; reading so few takes less time than starting loader processes
 
 
 class ProbeData:
@@ -58,7 +58,7 @@ class ProbeData:
         }
 
     def query_source(self) -> Source | None:
-        """Images that nothing is trained on, preferably those with class maps; None if there are none."""
+        """Images held out from training, preferably those with class maps; None if there are none."""
         for probe in ("dense", "knn"):
             if probe in self.datasets:
                 return self.datasets[probe]["query"].source

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.inspection.contact_sheet import contact_sheet
@@ -47,7 +47,7 @@ class Findings:
     duplicates: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def reasons(self, source: Source) -> dict[str, dict[int, str]]:
-        """By kind, a reason for each image concerned."""
+        """Return the reasons by kind and index of the image."""
         reasons = {"broken": self.broken}
         if self.annotations is not None:
             reasons["annotations"] = self.annotations
@@ -95,8 +95,8 @@ class Inspection:
             raise ValueError(f"min_similarity must be a cosine from -1 to 1, got {min_similarity}")
         if unknown := [kind for kind in exclude if kind not in KINDS]:
             raise ValueError(f"exclude takes {list(KINDS)}, got {unknown}")
-        at_least(1, sheet_images=sheet_images)
-        at_least(0, num_workers=num_workers)
+        check_at_least(1, sheet_images=sheet_images)
+        check_at_least(0, num_workers=num_workers)
         self.output = Path(output)
         self.exclude = list(exclude)
         self.near_bits = near_bits

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from conmim_lightning.data.samplers.epoch import EpochSampler, SampleKey
 from conmim_lightning.rng import stream_seed
 
-_STREAM = -3  # in place of a sample index
+_STREAM = -3  # random stream; samples have streams from 0
 
 
 class BalancedSampler(EpochSampler):

@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from conmim_lightning.rng import stream_seed
 
-_ORDER_STREAM = -1  # in place of a sample index: the random stream that shuffles an epoch
+_ORDER_STREAM = -1  # random stream that shuffles an epoch; samples have streams from 0
 _LARGEST_LIST = 1 << 20  # larger permutations are functions; a list takes 8 MiB
 _ROUNDS = 6
 _CHUNK = 1 << 14

@@ -124,13 +124,13 @@ class PackedStrings:
         return cls(np.frombuffer(bytes(text), np.uint8), np.cumsum(lengths, dtype=np.int64))
 
     @classmethod
-    def join(cls, parts: Iterable["PackedStrings"]) -> "PackedStrings":
+    def join(cls, packed: Iterable["PackedStrings"]) -> "PackedStrings":
         """Concatenate."""
         texts, ends, start = [np.empty(0, np.uint8)], [np.empty(0, np.int64)], 0
-        for part in parts:
-            texts.append(part.text)
-            ends.append(part.ends + start)
-            start += len(part.text)
+        for strings in packed:
+            texts.append(strings.text)
+            ends.append(strings.ends + start)
+            start += len(strings.text)
         return cls(np.concatenate(texts), np.concatenate(ends))
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ class Source:
         raise NotImplementedError
 
     def name(self, index: int) -> str:
-        """Where an image is."""
+        """Name of an image."""
         raise NotImplementedError
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
@@ -56,10 +56,10 @@ class Source:
         raise ValueError(f"{self.root!r} has no annotations")
 
     def substitute(self, index: int, draw: int) -> int:
-        """Index of the image to read in place of a broken one; ``draw`` is random, from 0 to 2^31 - 1."""
+        """Index of the image that replaces a broken one; ``draw`` is a random integer from 0 to 2^31 - 1."""
         raise NotImplementedError
 
-    def take_faults(self) -> list[tuple[str, str]]:
+    def pop_faults(self) -> list[tuple[str, str]]:
         """Failures since the last call other than single images: name and reason."""
         return []
 
@@ -92,11 +92,11 @@ class IndexedSource(Source):
 
     def without(self, names: set[str]) -> Source:
         """Leave images out; ValueError if none remains."""
-        kept = np.fromiter((index for index in range(len(self)) if self.name(index) not in names), np.int64)
-        if not len(kept):
+        remaining = np.fromiter((index for index in range(len(self)) if self.name(index) not in names), np.int64)
+        if not len(remaining):
             raise ValueError(f"no image of {self.root!r} remains after the exclusion of {len(names)} names")
-        rest = Subset(self, kept)
-        excluded = len(self) - len(kept)
+        rest = Subset(self, remaining)
+        excluded = len(self) - len(remaining)
         rest.notes = [*self.notes, f"{excluded} images are excluded"]
         if excluded < len(names):
             rest.notes.append(f"{len(names) - excluded} of {len(names)} names to exclude do not belong to any image")
@@ -166,7 +166,7 @@ class Subset(IndexedSource):
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """Where an image is."""
+        """Name of an image."""
         return self.source.name(int(self.indices[index]))
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
@@ -201,5 +201,5 @@ def number_classes(largest: int, where: str) -> list[str]:
         ValueError: there would be more than a million.
     """
     if largest >= _MAX_CLASSES:
-        raise ValueError(f"{where!r} has the label {largest}; labels from {_MAX_CLASSES} on are taken for a mistake")
+        raise ValueError(f"{where!r} has the label {largest}; labels from {_MAX_CLASSES} on are rejected as a mistake")
     return [str(number) for number in range(largest + 1)]

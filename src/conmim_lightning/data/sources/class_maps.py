@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.images.files import BrokenImageError
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import IndexedSource
@@ -127,7 +127,7 @@ class SegmentationSource(IndexedSource):
             listed = ", ".join(map(str, np.unique(values[unknown])[:_SHOWN]))
             raise ValueError(
                 f"class map {str(path)!r} has values that are not classes: {listed}; classes have {self.first_class} "
-                f"to {self.first_class + len(self.classes) - 1}, and {self.ignored} mean none (data.source.ignored)"
+                f"to {self.first_class + len(self.classes) - 1}, ignored are {self.ignored} (data.source.ignored)"
             )
         return torch.from_numpy(label.astype(np.int16))
 
@@ -161,7 +161,7 @@ class SegmentationSplits:
         ignored: Sequence[int] = (0,),
         index_dir: str | None = None,
     ) -> None:
-        at_least(2, num_classes=num_classes)
+        check_at_least(2, num_classes=num_classes)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(f"class_names has {len(class_names)} names, but data.num_classes is {num_classes}")
         self.num_classes = num_classes
@@ -200,14 +200,7 @@ class SegmentationSplits:
 
 
 class ADE20KSplits(SegmentationSplits):
-    """ADE20K, with the names of its objectInfo150.txt if that file is there; the benchmark's own archive has it.
-
-    Args:
-        **others: see ``SegmentationSplits``.
-    """
-
-    def __init__(self, **others: object) -> None:
-        super().__init__(**others)  # type: ignore[arg-type]
+    """ADE20K, with the names of its objectInfo150.txt if that file is there; the benchmark's own archive has it."""
 
     def names(self, root: str) -> list[str]:
         """Names of the classes, or their numbers from 1."""

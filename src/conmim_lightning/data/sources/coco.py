@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import FileSource, digest_of
-from conmim_lightning.data.sources.coco_validation import Entry, check_boxes, entries_of, refuse
+from conmim_lightning.data.sources.coco_validation import Entry, check_boxes, check_none, entries_of
 
 OnInvalidBox = Literal["error", "drop"]
 
@@ -70,13 +70,13 @@ class CocoSource(FileSource):
         owners = {entry["id"]: position for position, entry in enumerate(images)}
         labels = {category: label for label, category in enumerate(self.category_ids)}
         orphans = [entry for entry in entries if entry["image_id"] not in owners]
-        refuse(where, "name an image that is not listed", orphans, "image_id")
+        check_none(where, "name an image that is not listed", orphans, "image_id")
         unknown = [entry for entry in entries if entry["category_id"] not in labels]
-        refuse(where, "name a category that is not listed", unknown, "category_id")
+        check_none(where, "name a category that is not listed", unknown, "category_id")
         entries, notes = check_boxes(entries, images, owners, drop=on_invalid_box == "drop", where=where)
         if masks:
             lacking = [entry for entry in entries if not entry.get("segmentation")]
-            refuse(where, "have no segmentation (data.source.masks=false trains boxes alone)", lacking, "id")
+            check_none(where, "have no segmentation (data.source.masks=false trains boxes alone)", lacking, "id")
         with_objects = {owners[entry["image_id"]] for entry in entries}
         chosen = [position for position in range(len(images)) if not filter_empty or position in with_objects]
         if not chosen:
@@ -126,8 +126,8 @@ class CocoSource(FileSource):
         names = [self.name(index) for index in range(len(self))]
         listed: dict[str, set[str]] = {}
         for folder in {str(Path(name).parent) for name in names}:
-            place = os.path.join(self.root, folder)
-            listed[folder] = set(os.listdir(place)) if os.path.isdir(place) else set()
+            folder_path = os.path.join(self.root, folder)
+            listed[folder] = set(os.listdir(folder_path)) if os.path.isdir(folder_path) else set()
         missing = [name for name in names if Path(name).name not in listed[str(Path(name).parent)]]
         if missing:
             raise ValueError(

@@ -52,7 +52,7 @@ def _entry_fault(entry: object, keys: Mapping[str, type]) -> str:
     return f"has the {wrong[0][0]} {entry[wrong[0][0]]!r}, {_TYPES[wrong[0][1]]} is needed" if wrong else ""
 
 
-def refuse(where: str, fault: str, annotations: Sequence[Entry], key: str) -> None:
+def check_none(where: str, fault: str, annotations: Sequence[Entry], key: str) -> None:
     """Raise ValueError if there are annotations with a fault; show the first ones' ``key``."""
     if annotations:
         shown = ", ".join(f"annotation {entry.get('id')} ({key} {entry.get(key)})" for entry in annotations[:_SHOWN])

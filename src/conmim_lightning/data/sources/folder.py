@@ -21,7 +21,8 @@ class FolderSource(FileSource):
     Args:
         root: the folder; files below it with one of ``SUFFIXES``, at any depth.
         labelled: the first folder below ``root`` is the class; classes are numbered in the order of names.
-        classes: names of the classes, e.g. those of the training images, to number them alike; null for those found.
+        classes: names of the classes, e.g. those of the training images, to number them alike; null for the names of
+            the folders.
         follow_links: follow links, entering each folder once; false ignores links.
         index_dir: where to store the result of the scan for the next run and for other processes; it is rebuilt when a
             folder has changed. null keeps it in memory.
@@ -75,16 +76,16 @@ class FolderSource(FileSource):
 
 def _index(root: str, follow_links: bool, index_dir: str | None) -> ArrayFile:
     """The stored index, if it is up to date; otherwise that of a new scan."""
-    place = os.fsencode(root)
+    encoded_root = os.fsencode(root)
     if index_dir is None:
-        return scan(place, follow_links=follow_links, now=time.time_ns())
+        return scan(encoded_root, follow_links=follow_links, now=time.time_ns())
     os.makedirs(index_dir, exist_ok=True)  # before the scan, as it may be in one of the folders
-    digest = hashlib.sha256(place + b"\0links" * follow_links).hexdigest()[:16]
+    digest = hashlib.sha256(encoded_root + b"\0links" * follow_links).hexdigest()[:16]
     path = Path(index_dir) / f"folder-{digest}.index"
     stored = load_or_none(path)
-    if stored is not None and stored.header.get("root") == root and is_unchanged(place, stored):
+    if stored is not None and stored.header.get("root") == root and is_unchanged(encoded_root, stored):
         return stored
-    index = scan(place, follow_links=follow_links, now=time.time_ns(), leave_out=os.path.realpath(index_dir))
+    index = scan(encoded_root, follow_links=follow_links, now=time.time_ns(), leave_out=os.path.realpath(index_dir))
     index.header["root"] = root
     index.save(path)
     return ArrayFile.load(path)

@@ -102,18 +102,18 @@ def _walk(root: bytes, follow_links: bool, leave_out: str | None) -> Iterator[_F
 
 def _list(root: bytes, path: bytes, follow_links: bool, leave_out: str | None) -> _Folder | None:
     """List one folder; None for the one to leave out."""
-    place = os.path.join(root, path) if path else root
-    if leave_out is not None and os.fsdecode(place) == leave_out:
+    folder_path = os.path.join(root, path) if path else root
+    if leave_out is not None and os.fsdecode(folder_path) == leave_out:
         return None
     try:
-        status = os.stat(place)
+        status = os.stat(folder_path)
         folder = _Folder(path, (status.st_dev, status.st_ino), status.st_mtime_ns)
         files: list[bytes] = []
-        with os.scandir(place) as entries:
+        with os.scandir(folder_path) as entries:
             for entry in entries:
                 _add_entry(entry, folder, files, follow_links)
     except OSError as error:
-        raise ValueError(f"cannot read folder {os.fsdecode(place)!r}: {error.strerror}") from error
+        raise ValueError(f"cannot read folder {os.fsdecode(folder_path)!r}: {error.strerror}") from error
     folder.files = PackedStrings.of(sorted(files))
     return folder
 

@@ -21,7 +21,7 @@ class Splits(Protocol):
         Args:
             root: of the collection.
             split: its name.
-            classes: names of the classes by index, as in the training split; None for those found.
+            classes: names of the classes by index, as in the training split; None for its own.
         """
         ...
 
@@ -42,20 +42,20 @@ class FolderSplits:
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
         """Open the folder of that name; ValueError if there is none, or a class folder in it has no image."""
-        place = Path(root, split)
-        source = FolderSource(place, labelled=True, classes=classes, index_dir=self.index_dir)
+        folder = Path(root, split)
+        source = FolderSource(folder, labelled=True, classes=classes, index_dir=self.index_dir)
         known = set(source.classes if classes is None else classes)
-        if empty := sorted(set(_class_folders(place)) - known):
-            raise ValueError(f"class folders without an image in {str(place)!r}: {', '.join(empty[:5])}")
+        if empty := sorted(set(_class_folders(folder)) - known):
+            raise ValueError(f"class folders without an image in {str(folder)!r}: {', '.join(empty[:5])}")
         return source
 
     def count_classes(self, root: str, split: str) -> int:
         """Number of class folders; ValueError if there are fewer than 2."""
-        place = Path(root, split)
-        check_folder(place)
-        count = len(_class_folders(place))
+        folder = Path(root, split)
+        check_folder(folder)
+        count = len(_class_folders(folder))
         if count < 2:
-            raise ValueError(f"folder {str(place)!r} holds {count} class folders; at least 2 are needed")
+            raise ValueError(f"folder {str(folder)!r} holds {count} class folders; at least 2 are needed")
         return count
 
 
@@ -118,5 +118,5 @@ class ImageNetSplits:
         return len(wordnet_ids())
 
 
-def _class_folders(place: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith(".")]
+def _class_folders(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]

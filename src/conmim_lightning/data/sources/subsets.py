@@ -33,12 +33,12 @@ def per_class(source: Source, *, fraction: float | None = None, count: int | Non
         raise ValueError(f"a subset per class needs labels, and {source.root!r} has none")
     labels = labels_of(source)
     rng = np.random.default_rng(seed)
-    kept = []
+    chosen = []
     for label in range(len(source.classes)):
         members = rng.permutation(np.flatnonzero(labels == label))
         size = count if fraction is None else max(1, round(fraction * len(members)))
-        kept.append(members[:size])
-    return Subset(source, np.sort(np.concatenate(kept)))
+        chosen.append(members[:size])
+    return Subset(source, np.sort(np.concatenate(chosen)))
 
 
 def labels_of(source: Source) -> NDArray[np.int64]:

@@ -17,8 +17,8 @@ _MARK = "made.json"
 def make_once(root: str | os.PathLike[str], recipe: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Create a folder of data, unless it already holds the same data.
 
-    The data is written to a temporary folder beside it, which is renamed at the end; what an interrupted call left
-    there is removed. If several processes create the data at once, the first to finish wins.
+    The data is written to a temporary folder beside it, which is renamed at the end. Leftovers of interrupted
+    calls are removed. If several processes create the data at once, the first to finish wins.
 
     Args:
         root: folder to create.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.sources.imagenet import wordnet_ids
 from conmim_lightning.data.synthetic.make_once import make_once
 
@@ -35,7 +35,7 @@ def write_photos(
     Raises:
         ValueError: a number is out of range, or the folder holds other files.
     """
-    at_least(1, names=names, count=count)
+    check_at_least(1, names=names, count=count)
     _check_size(width, height)
     recipe = {"photos": count, "width": width, "height": height, "seed": seed} | ({"names": names} if names > 1 else {})
     make_once(root, recipe, lambda folder: _write(folder, count, width, height, names, np.random.default_rng(seed)))
@@ -57,7 +57,7 @@ def write_photo_classes(
     Raises:
         ValueError: a number is out of range, or the folder holds other files.
     """
-    at_least(1, train=train, val=val)
+    check_at_least(1, train=train, val=val)
     _check_size(width, height)
     recipe = {"train": train, "val": val, "width": width, "height": height, "seed": seed, "classes": "imagenet-1k"}
 

@@ -104,7 +104,7 @@ def _rand_augment(description: str, mean: Sequence[float], size: int) -> RandAug
 
 
 def _without_ends(pixels: Tensor) -> Tensor:
-    """Remove what is far outside the central square, which resizing would make huge."""
+    """Crop an image of extreme aspect ratio around its central square, because resizing would make it huge."""
     height, width = pixels.shape[1:]
     longest = _LONGEST * min(height, width)
     cut_rows, cut_columns = max(height - longest, 0) // 2, max(width - longest, 0) // 2

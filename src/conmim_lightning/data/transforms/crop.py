@@ -55,7 +55,9 @@ class RandomResizedCrop:
 
     def box(self, width: int, height: int, generator: Generator) -> Box:
         """Sample a region: left, top, right, bottom; the largest allowed central one if ten attempts do not fit."""
-        draws = torch.rand(_ATTEMPTS, 4, generator=generator).tolist()  # at once: the same number for every image
+        draws = torch.rand(
+            _ATTEMPTS, 4, generator=generator
+        ).tolist()  # one call: the same number of random values for every image
         for area_draw, ratio_draw, left_draw, top_draw in draws:
             area = width * height * (self.scale[0] + area_draw * (self.scale[1] - self.scale[0]))
             aspect = math.exp(self.log_ratio[0] + ratio_draw * (self.log_ratio[1] - self.log_ratio[0]))

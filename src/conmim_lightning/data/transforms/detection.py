@@ -34,7 +34,7 @@ class ScaleJitter:
     ) -> None:
         if size < 1 or len(scale) != 2 or not 0 < scale[0] <= scale[1] or not 0 <= flip <= 1:
             raise ValueError(
-                "needed are size >= 1, scale [smallest, largest] above 0 and flip in [0, 1], got "
+                "required: size >= 1, scale [smallest, largest] above 0 and flip in [0, 1], got "
                 f"{size}, {list(scale)}, {flip}"
             )
         self.size = size
@@ -113,13 +113,13 @@ def _crop_objects(
             torch.stack([resize_nearest(mask, after, window) for mask in masks[single]]) if single.any() else masks[:0]
         )
         boxes = boxes_of(masks)
-    kept = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST).all(1)
+    keep = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST).all(1)
     return Objects(
-        boxes=boxes[kept].float(),
-        labels=objects.labels[single][kept],
-        masks=masks[kept] if len(masks) else masks,
-        crowd=objects.crowd[single][kept],
-        area=objects.area[single][kept],
+        boxes=boxes[keep].float(),
+        labels=objects.labels[single][keep],
+        masks=masks[keep] if len(masks) else masks,
+        crowd=objects.crowd[single][keep],
+        area=objects.area[single][keep],
     )
 
 

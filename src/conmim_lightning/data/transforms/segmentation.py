@@ -45,8 +45,7 @@ class SegmentationTransform:
     ) -> None:
         if size < 1 or not 1 <= shorter_side <= longest_side:
             raise ValueError(
-                "needed are size >= 1 and 1 <= shorter_side <= longest_side, got "
-                f"{size}, {shorter_side}, {longest_side}"
+                f"required: size >= 1 and 1 <= shorter_side <= longest_side, got {size}, {shorter_side}, {longest_side}"
             )
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be [smallest, largest] with 0 < smallest <= largest, got {list(ratio)}")

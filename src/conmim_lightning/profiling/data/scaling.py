@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from conmim_lightning.config.check import Config
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.loaders import train_loader
@@ -60,8 +60,8 @@ class ScalingBenchmark:
         files: int,
         batch_size: int = 256,
     ) -> None:
-        at_least(1, files=files, batch_size=batch_size)
-        at_least(batch_size, **{f"size {size}": size for size in (*names, *orders)})
+        check_at_least(1, files=files, batch_size=batch_size)
+        check_at_least(batch_size, **{f"size {size}": size for size in (*names, *orders)})
         self.transforms: Result = {
             "decoder": decoder,
             "crop": crop,

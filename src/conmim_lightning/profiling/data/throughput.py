@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from conmim_lightning.config.check import Config
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datasets.pretrain import Masking, PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.loaders import train_loader
@@ -63,8 +63,8 @@ class DataBenchmark:
         num_workers: Sequence[int],
         batch_size: int,
     ) -> None:
-        at_least(_CHUNK, count=count)
-        at_least(1, rounds=rounds, batch_size=batch_size)
+        check_at_least(_CHUNK, count=count)
+        check_at_least(1, rounds=rounds, batch_size=batch_size)
         self.root = Path(root)
         self.decoder = decoder
         self.crop = crop

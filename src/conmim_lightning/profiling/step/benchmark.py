@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.profiling.batch_size import scan_batch_sizes
 from conmim_lightning.profiling.build import (
     Config,
@@ -70,9 +70,9 @@ class StepBenchmark:
         memory: float | None = None,
         baseline: str | None = None,
     ) -> None:
-        at_least(2, batch_size=batch_size)
-        at_least(1, steps=steps)
-        at_least(0, warmup=warmup)
+        check_at_least(2, batch_size=batch_size)
+        check_at_least(1, steps=steps)
+        check_at_least(0, warmup=warmup)
         if memory is not None and not memory >= 0.01:
             raise ValueError(f"benchmark.memory must be at least 0.01 GiB, or null, got {memory}")
         self.precisions = list(dict.fromkeys(precisions))

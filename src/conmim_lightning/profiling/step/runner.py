@@ -49,7 +49,7 @@ class Runner:
         self.device = device
         task = make().to(device)
         self.perturbation = task.perturbation
-        self.crop, self.rows, self.mask = (tensor.to(device) for tensor in batch[:3])
+        self.crop, self.indices, self.mask = (tensor.to(device) for tensor in batch[:3])
         self.model, size = task.model, len(batch.crop)
         self._step: Callable[[Callable[[str], None]], object]
         if variant == "reference":
@@ -68,10 +68,10 @@ class Runner:
             compiled = variant == "compiled" or task.compiles
             ours = TrainStep(task, batch_size=size, precision=precision, compiled=compiled)
             self.optimizer = ours.optimizer
-            self._step = lambda mark: ours(self.views, self.mask, _MOMENTUM, mark, batch.most_hidden)
+            self._step = lambda mark: ours(self.views, self.mask, _MOMENTUM, mark, batch.max_hidden)
         for group in self.optimizer.param_groups:
             group["lr"] *= _LR_FACTOR
-        self.views = self.perturbation(self.crop, self.rows)
+        self.views = self.perturbation(self.crop, self.indices)
         self._started = False
 
     def steps(self, count: int) -> dict[str, list[float]]:
@@ -82,7 +82,7 @@ class Runner:
         results: dict[str, list[float]] = {"perturbation": [], "step": [], "loss": []}
         losses: list[object] = []
         for _ in range(count):
-            results["perturbation"].append(self._time(lambda: self.perturbation(self.crop, self.rows)))
+            results["perturbation"].append(self._time(lambda: self.perturbation(self.crop, self.indices)))
             results["step"].append(self._time(lambda: losses.append(self._step(lambda phase: None))))
             results["loss"].append(float(losses[-1]))  # type: ignore[arg-type]
         if not self._started and self.device.type == "cuda":
@@ -110,7 +110,7 @@ class Runner:
         """Peak bytes of model, optimizer and steps, without libraries; on a GPU after the first steps."""
         return peak_bytes(self.device) - self._before
 
-    def held(self) -> dict[str, int]:
+    def memory_by_kind(self) -> dict[str, int]:
         """Bytes of weights (teacher included), gradients and optimizer state."""
         states = [value for state in self.optimizer.state.values() for value in state.values()]
         return {
@@ -119,7 +119,7 @@ class Runner:
             "optimizer": sum(value.nbytes for value in states if isinstance(value, Tensor)),
         }
 
-    def saved(self, folder: str) -> dict[str, float]:
+    def time_checkpoint(self, folder: str) -> dict[str, float]:
         """Write a checkpoint's content to a folder and remove it again: "bytes" and "seconds"."""
         content = {"state_dict": self.model.state_dict(), "optimizer_states": [self.optimizer.state_dict()]}
         with tempfile.TemporaryDirectory(dir=folder) as temporary:

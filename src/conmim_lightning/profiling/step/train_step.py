@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from conmim_lightning.losses.patch_info_nce import hidden_first
+from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
 from conmim_lightning.tasks.pretrain import PretrainTask
 
 DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -41,17 +41,17 @@ class TrainStep:
         mask: Tensor,
         momentum: float,
         mark: Callable[[str], None] = lambda phase: None,
-        most_hidden: int = 0,
+        max_hidden: int = 0,
     ) -> Tensor:
         """Train on [student view, teacher view] and a mask; return the loss without waiting for it."""
         task, model = self.task, self.task.model
-        rows = hidden_first(mask, most_hidden)
+        indices = hidden_patch_indices(mask, max_hidden)
         with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             keys = model.teach(views[1])
             mark("teacher")
-            queries = model.student(views[0], mask, rows)
+            queries = model.student(views[0], mask, indices)
             mark("student forward")
-            loss = task.loss(queries, keys, mask, rows)
+            loss = task.loss(queries, keys, mask, indices)
             mark("loss")
         self.scaler.scale(loss).backward()
         mark("backward")

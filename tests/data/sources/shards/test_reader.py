@@ -31,7 +31,7 @@ def test_a_shard_cut_between_two_images_is_detected(tmp_path: Path):
     path.write_bytes(content[: content.index(b"000001.jpg")])
     reader = ShardReader(str(tmp_path), 0, 1.0, {})
     assert [content for _, content in reader.images(str(path))] == [jpeg(0)]
-    assert "no end mark" in reader.take_faults()[0][1]
+    assert "no end mark" in reader.pop_faults()[0][1]
 
 
 def test_hostile_members_and_second_images_are_skipped(tmp_path: Path):

@@ -163,7 +163,7 @@ def test_a_shard_that_fails_once_is_read_again_without_loss(server, shards: Path
     server.faults["00002.tar"] = [fault, ""]
     source = stream(server.url, stall_timeout=0.5)
     assert [c for _, c in epoch_of(source)] == [c for _, c in epoch_of(stream(shards))]
-    assert source.take_faults() == []
+    assert source.pop_faults() == []
     assert server.requests["00002.tar"] >= 2
 
 
@@ -174,9 +174,9 @@ def test_a_shard_that_keeps_failing_is_skipped_and_listed(server, fault):
     contents = [c for _, c in epoch_of(source)]
     assert len(contents) == 40, "another pass through the other shards fills the epoch"
     assert {jpeg(number) for number in (*range(20), *range(30, 40))} <= set(contents)
-    names = {name for name, _ in source.take_faults()}
+    names = {name for name, _ in source.pop_faults()}
     assert names == {"00002.tar"}
-    assert source.take_faults() == []
+    assert source.pop_faults() == []
 
 
 def test_no_readable_shard_is_an_error(server):

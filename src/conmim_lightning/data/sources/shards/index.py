@@ -15,7 +15,7 @@ from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.sources.array_file import ArrayFile, PackedStrings, load_or_none
 from conmim_lightning.data.sources.shards.tar import TarIndex, index_shard
 
-_MIN_PARALLEL = 8  # fewer shards are indexed sooner than processes start
+_MIN_PARALLEL = 8  # shards; with fewer, starting processes takes longer than indexing
 _Stamp = tuple[str, int, int]  # name, size in bytes, time of the last change in nanoseconds
 
 

@@ -34,7 +34,7 @@ class ShardReader:
         self.faults: list[tuple[str, str]] = []
         self._reported = 0
 
-    def take_faults(self) -> list[tuple[str, str]]:
+    def pop_faults(self) -> list[tuple[str, str]]:
         """Shards that were left out since the last call: name and reason."""
         new, self._reported = self.faults[self._reported :], len(self.faults)
         return new
@@ -128,7 +128,7 @@ def expand(root: str, shards: str) -> list[str]:
     return list(urls)
 
 
-def refuse_secrets(options: dict[str, Any]) -> None:
+def reject_secrets(options: dict[str, Any]) -> None:
     """Raise ValueError for options that look like secrets, because the configuration is stored with every run."""
     secrets = [name for name in _all_keys(options) if any(word in name.lower() for word in _SECRETS)]
     if secrets:

@@ -7,13 +7,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from conmim_lightning.data.checks import at_least
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.images.files import check_size
 from conmim_lightning.data.samplers.epoch import Permutation, ResumableSampler, SampleKey
 from conmim_lightning.data.samplers.lane import LaneSampler, lane_and_position
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.sources.shards.lane import Lane, pop_random
-from conmim_lightning.data.sources.shards.reader import Item, ShardReader, expand, refuse_secrets
+from conmim_lightning.data.sources.shards.reader import Item, ShardReader, expand, reject_secrets
 from conmim_lightning.rng import stream_seed
 
 _PASS_STREAM, _BUFFER_STREAM, _DEAL_STREAM = -3, -4, -5
@@ -21,7 +21,7 @@ _MAX_FAILED = 4  # consecutive shards that fail before any image
 
 
 class StreamSource(Source):
-    """An endless stream, of which a given number of images makes an epoch; nothing is indexed or stored on disk.
+    """An endless stream with epochs of ``samples_per_epoch`` images; nothing is indexed or stored on disk.
 
     The stream is divided into lanes. Each lane reads its own shards, in an order that follows from (seed, epoch, lane),
     through a shuffle buffer; a batch comes from one lane. The content of a batch therefore depends neither on the
@@ -67,9 +67,9 @@ class StreamSource(Source):
         stall_timeout: float = 30.0,
         storage_options: dict[str, Any] | None = None,
     ) -> None:
-        at_least(1, samples_per_epoch=samples_per_epoch, lanes=lanes, shuffle_buffer=shuffle_buffer)
-        at_least(0, retries=retries)
-        refuse_secrets(storage_options or {})
+        check_at_least(1, samples_per_epoch=samples_per_epoch, lanes=lanes, shuffle_buffer=shuffle_buffer)
+        check_at_least(0, retries=retries)
+        reject_secrets(storage_options or {})
         self.root = root
         self.urls = expand(root, shards)
         self.samples_per_epoch = samples_per_epoch
@@ -120,9 +120,9 @@ class StreamSource(Source):
         """The next image of the lane."""
         return index + 1
 
-    def take_faults(self) -> list[tuple[str, str]]:
+    def pop_faults(self) -> list[tuple[str, str]]:
         """Shards that were left out since the last call."""
-        return self.reader.take_faults()
+        return self.reader.pop_faults()
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> ResumableSampler:
         """Batches from one lane each."""
