@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import tiny_labelled, tiny_overrides
 
+from conmim_lightning.probes.feature_store import FeatureStore
 from conmim_lightning.weights.checkpoint import read_checkpoint
 
 EXTENSIONS = Path(__file__).parent / "extensions"
 CPU = ("trainer=cpu", "logger=csv", "paths.run_dir=run")
+ON_CPU = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true", "paths.run_dir=again")
 
 
 @pytest.fixture
@@ -47,6 +50,10 @@ def test_a_pretext_loss(outside, tmp_path, scenes_root, run_command):
     state = read_checkpoint(tmp_path / "run")["state_dict"]
     assert not [name for name in state if name.startswith("model.teacher")], "the target has no weights"
     assert (tmp_path / "run" / "report.png").is_file()
+    refused = run_command("export", "checkpoint=run", "output=out")
+    assert "choose branch=student" in refused.stderr
+    exported = run_command("export", "checkpoint=run", "output=out", "branch=student")
+    assert exported.status == 0, exported.stderr
 
 
 def test_a_pretext_loss_is_resumed_bit_for_bit(outside, tmp_path, scenes_root, run_command):
@@ -88,6 +95,16 @@ def test_a_data_source(outside, tmp_path, scenes_root, run_command):
         assert ("48 images" in done.stderr) or ("48 images" in done.stdout)
     one, other = (read_checkpoint(tmp_path / name)["state_dict"] for name in ("zip", "folder"))
     assert all(bool((value == other[name]).all()) for name, value in one.items())
+    with zipfile.ZipFile(tmp_path / "images.zip", "a") as archive:
+        archive.writestr("broken.jpg", b"not an image")
+    (tmp_path / "exclude.tsv").write_text("broken.jpg\n")
+    broken = ["schedule.epochs=1", "schedule.warmup_epochs=0", "callbacks.broken_images.max_fraction=0.1"]
+    zipped = [outside, "data=zip", f"data.root={tmp_path}/images.zip", *common[:3], *small, *length[1:], *broken]
+    assert run_command("train", *zipped, "paths.run_dir=broken").status == 0
+    assert (tmp_path / "broken" / "broken_images.tsv").read_text().startswith("broken.jpg\t")
+    done = run_command("train", *zipped, f"data.exclude={tmp_path}/exclude.tsv", "paths.run_dir=excluded")
+    assert "48 images" in done.stdout + done.stderr
+    assert not (tmp_path / "excluded" / "broken_images.tsv").exists()
     (tmp_path / "cut.zip").write_bytes((tmp_path / "images.zip").read_bytes()[:-100])
     cases = {"/nowhere.zip": "does not exist", f"{tmp_path}/cut.zip": "is not a readable zip archive"}
     for root, fault in cases.items():
@@ -115,8 +132,7 @@ def test_a_downstream_task(outside, tmp_path, scenes_root, numbers_root, run_com
     metrics = metrics_of(tmp_path / "run")
     assert metrics["test/mean_absolute_error"] == metrics["val/mean_absolute_error"]
     assert metrics["test/mean_absolute_error"] < 30, "without learning the mean of 20 to 70 is missed by 45"
-    cpu = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true", "paths.run_dir=again")
-    again = run_command("evaluate", f"checkpoint={tmp_path}/run", *cpu)
+    again = run_command("evaluate", "checkpoint=run", *ON_CPU)
     assert again.status == 0, again.stderr
     assert metrics_of(tmp_path / "again")["test/mean_absolute_error"] == pytest.approx(
         metrics["test/mean_absolute_error"], rel=1e-5
@@ -129,8 +145,22 @@ def test_a_probe(outside, tmp_path, scenes_root, run_command):
     done = run_command("train", outside, "experiment=vit_b_frozen", *CPU, *tiny_labelled(scenes_root), *own)
     assert done.status == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
-    assert 0 <= metrics["test/prototype_top1"] <= 1
-    assert "test/knn_k5_top1" in metrics
+    assert {"test/prototype_top1", "test/knn_k5_top1"} <= set(metrics)
+    again = run_command("evaluate", "checkpoint=run", *ON_CPU)
+    assert again.status == 0, again.stderr
+    assert metrics_of(tmp_path / "again")["test/prototype_top1"] == metrics["test/prototype_top1"]
+
+
+def test_a_probe_by_hand(outside):
+    from prototype_probe import PrototypeProbe
+
+    store = FeatureStore(4, {"mean": 2})
+    store.add({"mean": torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [0.0, -1.0]])}, torch.tensor([0, 0, 0, 1]))
+    probe = PrototypeProbe(num_classes=2, widths={"mean": 2})
+    probe.fit(store, None, "cpu")
+    torch.testing.assert_close(probe.means, torch.tensor([[0.5**0.5, 0.5**0.5], [0.0, -1.0]]), rtol=0, atol=1e-3)
+    scores = probe({"mean": torch.tensor([[5.0, 4.0], [1.0, -9.0]])})[""]
+    assert scores.argmax(1).tolist() == [0, 1]
 
 
 def test_an_export_format(outside, tmp_path, labelled_runs, run_command):
@@ -142,7 +172,7 @@ def test_an_export_format(outside, tmp_path, labelled_runs, run_command):
     state = read_checkpoint(folder / "pretrained")["state_dict"]
     prefix = "model.teacher.branch.encoder.backbone."
     with np.load(tmp_path / "out" / "weights.npz") as arrays:
-        assert arrays.files
+        assert {prefix + name for name in arrays.files} == {name for name in state if name.startswith(prefix)}
         for name in arrays.files:
             assert np.array_equal(arrays[name], state[prefix + name].numpy())
     assert json.loads((tmp_path / "out" / "model.json").read_text())["mean"] == [0.5, 0.5, 0.5]

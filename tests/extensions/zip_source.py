@@ -1,10 +1,12 @@
 """A data source: the images of a zip archive."""
 
+import os
 import zipfile
 import zlib
 
 from conmim_lightning.data.images.files import BrokenImageError, is_image_name
 from conmim_lightning.data.samplers.epoch import SampleKey
+from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import IndexedSource
 
 
@@ -24,10 +26,11 @@ class ZipSource(IndexedSource):
             entries = self._archive().infolist()
         except (OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{root!r} is not a readable zip archive: {error}") from error
-        self.names = sorted(entry.filename for entry in entries if is_image_name(entry.filename))
-        if not self.names:
+        names = sorted(os.fsencode(entry.filename) for entry in entries if is_image_name(entry.filename))
+        self.names = PackedStrings.of(names)  # two arrays, because loader processes receive a copy
+        if not names:
             raise ValueError(f"{root!r} holds no image")
-        self.notes = [f"{len(entries) - len(self.names)} other entries are ignored"]
+        self.notes = [f"{len(entries) - len(names)} other entries are ignored"]
         self.digest = f"{zlib.crc32(repr([(entry.filename, entry.CRC) for entry in entries]).encode()):08x}"
 
     def __len__(self) -> int:
@@ -35,16 +38,17 @@ class ZipSource(IndexedSource):
 
     def name(self, index: int) -> str:
         """Path within the archive."""
-        return self.names[index]
+        return os.fsdecode(self.names[index])
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
         """Read an image file; each call opens the archive, so that loader processes share no file position."""
         try:
             with self._archive() as archive:
-                size = archive.getinfo(self.names[key.index]).file_size
+                name = self.name(key.index)
+                size = archive.getinfo(name).file_size
                 if max_bytes is not None and size > max_bytes:
                     raise BrokenImageError(f"{size} bytes are more than {max_bytes}")
-                return archive.read(self.names[key.index])
+                return archive.read(name)
         except (OSError, zipfile.BadZipFile, zlib.error) as error:
             raise BrokenImageError(str(error)) from error
 

@@ -29,7 +29,7 @@ def test_the_generator_decides():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"num_hidden": 0}, "between 1 and 195"),
         ({"num_hidden": 196}, "196"),
@@ -37,6 +37,6 @@ def test_the_generator_decides():
         ({"min_aspect": 0.0}, "min_aspect"),
     ],
 )
-def test_bad_arguments(changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_arguments(changes, message):
+    with pytest.raises(ValueError, match=message):
         BlockMasking(**({"grid_size": 14, "num_hidden": 75} | changes))

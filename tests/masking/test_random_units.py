@@ -29,8 +29,8 @@ def test_counts_are_exact(grid_size, unit_size, ratio):
 
 def test_every_unit_is_equally_likely():
     masking = RandomUnitMasking(grid_size=4, unit_size=2, ratio=0.5)
-    share = torch.stack([masking(generator(0, 0, index)).float() for index in range(4000)]).mean(0)
-    assert (share - 0.5).abs().max() < 0.04
+    fraction = torch.stack([masking(generator(0, 0, index)).float() for index in range(4000)]).mean(0)
+    assert (fraction - 0.5).abs().max() < 0.04
 
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, 1.2, float("nan")])

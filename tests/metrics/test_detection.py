@@ -32,11 +32,11 @@ def discs(rng, count):
 
 
 def boxes_of(masks):
-    found = []
+    boxes = []
     for mask in masks:
         rows, columns = np.nonzero(mask)
-        found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    return torch.tensor(np.array(found, np.float32).reshape(-1, 4))
+        boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    return torch.tensor(np.array(boxes, np.float32).reshape(-1, 4))
 
 
 def scene(rng, count):

@@ -32,9 +32,9 @@ def test_equals_the_definition(k):
     for part in range(0, 60, 25):
         metric.update(bank[part : part + 25], bank_labels[part : part + 25], reference=True)
     metric.update(queries, labels, reference=False)
-    found = metric.compute()
-    assert found["top1"].item() == pytest.approx(naive(bank, bank_labels, queries, labels, k, 0.07, 1))
-    assert 0.3 < found["top1"] < 1
+    result = metric.compute()
+    assert result["top1"].item() == pytest.approx(naive(bank, bank_labels, queries, labels, k, 0.07, 1))
+    assert 0.3 < result["top1"] < 1
 
 
 def test_top5_counts_only_the_first_five():
@@ -43,9 +43,9 @@ def test_top5_counts_only_the_first_five():
     metric = KNNAccuracy(num_neighbors=7)
     metric.update(torch.stack([angles.cos(), angles.sin()], 1), torch.arange(7), reference=True)
     metric.update(torch.tensor([[1.0, 0.0]] * 7), torch.arange(7), reference=False)
-    found = metric.compute()
-    assert found["top1"].item() == pytest.approx(1 / 7)
-    assert found["top5"].item() == pytest.approx(5 / 7)
+    result = metric.compute()
+    assert result["top1"].item() == pytest.approx(1 / 7)
+    assert result["top5"].item() == pytest.approx(5 / 7)
 
 
 @pytest.mark.parametrize("arguments", [{"num_neighbors": 0}, {"temperature": 0.0}])

@@ -36,13 +36,13 @@ def test_two_strong_views_are_drawn_separately():
 def test_ranges_and_probabilities_of_the_recipe():
     strong = rows(PerturbationDraw())[:, 1]
     jittered = column(strong, "brightness") != 1
-    shares = {
+    fractions = {
         0.8: jittered,
         0.2: column(strong, "gray") == 1,
         0.1: column(strong, "blur") > 0,
         0.20001: column(strong, "solarize") == 128,
     }
-    for wanted, happened in shares.items():
+    for wanted, happened in fractions.items():
         assert abs(happened.float().mean().item() - wanted) < 0.025
     for name, low, high in (("brightness", 0.6, 1.4), ("contrast", 0.6, 1.4), ("saturation", 0.8, 1.2)):
         values = column(strong, name)[jittered]
@@ -63,7 +63,7 @@ def test_every_order_of_the_jitter_occurs():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"student": "medium"}, "medium"),
         ({"gray_probability": 1.2}, "gray_probability.*1.2"),
@@ -73,6 +73,6 @@ def test_every_order_of_the_jitter_occurs():
         ({"solarize_threshold": 300}, "300"),
     ],
 )
-def test_bad_arguments(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
         PerturbationDraw(**arguments)

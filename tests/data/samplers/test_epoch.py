@@ -23,9 +23,9 @@ def test_orders_differ_between_epochs_and_seeds():
 @pytest.mark.parametrize("num_devices", [2, 3, 4])
 def test_devices_share_one_order(num_devices):
     alone = epoch_of(EpochSampler(22, seed=0), 1)
-    parts = [epoch_of(EpochSampler(22, seed=0, rank=rank, num_devices=num_devices), 1) for rank in range(num_devices)]
-    assert len({len(part) for part in parts}) == 1
-    interleaved = list(itertools.chain.from_iterable(zip(*parts, strict=True)))
+    devices = [epoch_of(EpochSampler(22, seed=0, rank=rank, num_devices=num_devices), 1) for rank in range(num_devices)]
+    assert len({len(device) for device in devices}) == 1
+    interleaved = list(itertools.chain.from_iterable(zip(*devices, strict=True)))
     assert interleaved == alone[: len(interleaved)]
     assert 22 - len(interleaved) < num_devices
 
@@ -58,13 +58,13 @@ def test_a_shuffle_is_a_permutation(size):
 def test_places_of_a_large_shuffle_need_no_list(size):
     places = np.asarray([0, 1, 12345, size - 1])
     shuffle = Permutation(size, 3)
-    found = shuffle(places)
+    result = shuffle(places)
     assert shuffle._list is None
-    assert len(set(found.tolist())) == 4
-    assert (found >= 0).all()
-    assert (found < size).all()
-    assert np.array_equal(shuffle(places[2:]), found[2:])
-    assert not np.array_equal(Permutation(size, 4)(places), found)
+    assert len(set(result.tolist())) == 4
+    assert (result >= 0).all()
+    assert (result < size).all()
+    assert np.array_equal(shuffle(places[2:]), result[2:])
+    assert not np.array_equal(Permutation(size, 4)(places), result)
 
 
 def test_a_large_shuffle_looks_random():

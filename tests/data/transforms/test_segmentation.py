@@ -61,13 +61,13 @@ def test_no_class_fills_a_crop():
     label[80:, 80:] = -1  # what has no class does not count
     image = torch.zeros(3, 100, 100, dtype=torch.uint8)
     settings = {"shorter_side": 100, "longest_side": 100, "ratio": [1.0, 1.0], "flip": 0}
-    shares = {share: [] for share in (0.75, 1.0)}
-    for share, found in shares.items():
+    by_limit = {limit: [] for limit in (0.75, 1.0)}
+    for limit, fractions in by_limit.items():
         for seed in range(150):
-            classes = transform(max_fraction=share, **settings)(image, label, seeded(seed))[1]
+            classes = transform(max_fraction=limit, **settings)(image, label, seeded(seed))[1]
             counts = (classes[classes >= 0]).long().bincount(minlength=2)
-            found.append(float(counts.max() / counts.sum()) if len(counts) else 1.0)
-    fit = {share: np.mean([value < 0.75 for value in found]) for share, found in shares.items()}
+            fractions.append(float(counts.max() / counts.sum()) if len(counts) else 1.0)
+    fit = {limit: np.mean([value < 0.75 for value in fractions]) for limit, fractions in by_limit.items()}
     assert fit[0.75] > 3 * fit[1.0]
     assert fit[1.0] < 0.25
 
