@@ -113,7 +113,21 @@ def test_no_catch_all_names():
 
 def test_no_names_of_the_old_dialect():
     """Words that once were names here and mean nothing to others; see "Language" in CONTRIBUTING.md."""
-    words = {"told", "found", "kept", "way", "ways", "judge", "doors", "mine", "theirs", "part", "parts", "share", "shares"}
+    words = {
+        "told",
+        "found",
+        "kept",
+        "way",
+        "ways",
+        "judge",
+        "doors",
+        "mine",
+        "theirs",
+        "part",
+        "parts",
+        "share",
+        "shares",
+    }
     faults = []
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -21,7 +21,7 @@ def test_each_head_learns_independently():
         torch.testing.assert_close(heads.heads[index].weight.grad, weight.grad)
     assert [group["lr"] for group in heads.param_groups()] == [0.1, 0.5, 0.1, 0.5]
     assert heads.name(3) == "b, learning rate 0.5"
-    torch.testing.assert_close(heads.one(2, features), logits[2])
+    torch.testing.assert_close(heads.forward_head(2, features), logits[2])
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])

@@ -67,9 +67,9 @@ def effective_rank(vectors: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def relative_distance(one: nn.Module, other: nn.Module) -> Tensor:
-    """Norm of the difference of all parameters over the norm of ``other``'s."""
-    first, second = [[p.detach() for p in module.parameters()] for module in (one, other)]
+def relative_distance(module: nn.Module, reference: nn.Module) -> Tensor:
+    """Norm of the difference of all parameters over the norm of the reference's."""
+    first, second = [[p.detach() for p in module.parameters()] for module in (module, reference)]
     difference = torch.stack(torch._foreach_norm(torch._foreach_sub(first, second))).norm()
     return difference / torch.stack(torch._foreach_norm(second)).norm()
 

@@ -59,7 +59,7 @@ class LinearHeads(nn.Module):
         normed = {feature: norm(features[feature]) for feature, norm in self.norms.items()}
         return torch.stack([head(normed[name]) for head, (name, _) in zip(self.heads, self.settings, strict=True)])
 
-    def one(self, index: int, features: Mapping[str, Tensor]) -> Tensor:
+    def forward_head(self, index: int, features: Mapping[str, Tensor]) -> Tensor:
         """(B, K) logits of one classifier."""
         feature, _ = self.settings[index]
         return self.heads[index](self.norms[feature](features[feature]))

@@ -80,7 +80,7 @@ class LinearProbe(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features by name to (B, K) probabilities of the selected classifier, by ""."""
-        return {"": self.heads.one(int(self.get_buffer("best")), features).softmax(1)}
+        return {"": self.heads.forward_head(int(self.get_buffer("best")), features).softmax(1)}
 
     def _train(self, train: FeatureStore, device: Device) -> None:
         self.heads.train()

@@ -1,6 +1,6 @@
 """The parts of a run that ``benchmark`` and ``plan`` build from a configuration to time them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -75,7 +75,7 @@ def has_image_root(config: Config) -> bool:
     return config["data"]["root"] is not None
 
 
-def build_data(config: Config, batch_size: int, photos: Config) -> Any:
+def build_data(config: Config, batch_size: int, photos: Mapping[str, object]) -> Any:
     """The configured data module, with synthetic photos (root and prepare) if the configuration names no images."""
     return instantiate(config["data"], batch_size=batch_size, **({} if has_image_root(config) else photos))
 

@@ -83,7 +83,7 @@ def _cgroup_limits(root: Path) -> list[int]:
     return limits
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
+def time_call(call: Callable[[], object], device: torch.device) -> float:
     """Duration of a call, the device's work included."""
     synchronize(device)
     started = time.perf_counter()
@@ -111,7 +111,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int | None = 
         for _ in range(products):
             torch.mm(left, right, out=out)
 
-    durations = [seconds(multiply, device) for _ in range(2 + rounds)][2:]
+    durations = [time_call(multiply, device) for _ in range(2 + rounds)][2:]
     if on_gpu:
         del left, right, out
         torch.cuda.empty_cache()

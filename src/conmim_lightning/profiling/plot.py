@@ -8,10 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from conmim_lightning.profiling.step.train_step import PHASES
-from conmim_lightning.profiling.table import quartiles
+from conmim_lightning.profiling.table import STREAMS, quartiles
 from conmim_lightning.runtime.results import Result
-
-_STREAMS = {"data": "data alone", "run": "end to end"}
 
 
 def draw(result: Result, path: Path) -> None:
@@ -33,7 +31,7 @@ def _draw_rates(result: Result, axes: Axes) -> None:
     """Median images per second with quartiles, and a line at the rate of the matrix products alone."""
     batch, variants = result["batch_size"], result["variants"]
     bars = {name: [batch / value for value in quartiles(variant["step"])][::-1] for name, variant in variants.items()}
-    bars |= {title: list(quartiles(result[key]["rates"])) for key, title in _STREAMS.items() if key in result}
+    bars |= {title: list(quartiles(result[key]["rates"])) for key, title in STREAMS.items() if key in result}
     for row, (name, (low, median, high)) in enumerate(bars.items()):
         axes.barh(row, median, xerr=[[median - low], [high - median]], color=f"C{row}", capsize=3)
         precision = name.split()[-1]

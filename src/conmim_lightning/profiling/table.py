@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from conmim_lightning.runtime.results import Result
 
-_STREAMS = {"data": "data alone", "run": "end to end"}
+STREAMS = {"data": "data alone", "run": "end to end"}
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -121,7 +121,7 @@ def _attention_line(name: str, times: Result) -> str:
 def _stream_lines(result: Result) -> list[str]:
     """The loader alone and the whole training."""
     lines = []
-    for key, title in _STREAMS.items():
+    for key, title in STREAMS.items():
         if key in result:
             stream = result[key]
             low, median, high = quartiles(stream["rates"])

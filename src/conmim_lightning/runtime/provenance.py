@@ -23,7 +23,7 @@ _PACKAGES = (
 )
 
 
-def run_record(config: Config) -> Config:
+def run_record(config: Config) -> dict[str, object]:
     """Everything needed to know later what a run was; no environment variables.
 
     Args:

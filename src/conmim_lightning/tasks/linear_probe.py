@@ -79,7 +79,7 @@ class LinearProbeTask(SupervisedTask):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) normalised images to (B, K) logits of the best classifier."""
-        return self.heads.one(int(self.best), self.features(images))
+        return self.heads.forward_head(int(self.best), self.features(images))
 
     def backbone(self, branch: str) -> Backbone:
         """The frozen timm model, for export; the branch has no effect."""

@@ -186,8 +186,8 @@ class EncodedImage:
         """The largest of 1, 2, 4 and 8 that leaves the region large enough."""
         if self.decoder.reducing_gap is None or self.format != "JPEG":
             return 1
-        room = min(box[2] - box[0], box[3] - box[1]) / (size * self.decoder.reducing_gap)
-        return 1 << min(3, int(math.log2(room))) if room >= 2 else 1
+        ratio = min(box[2] - box[0], box[3] - box[1]) / (size * self.decoder.reducing_gap)
+        return 1 << min(3, int(math.log2(ratio))) if ratio >= 2 else 1
 
     def _open(self) -> Image.Image:
         return Image.open(BytesIO(self.content), formats=_FORMATS)
@@ -203,9 +203,9 @@ class EncodedImage:
             or self.orientation in _ROTATED
         ):
             return None
-        least = (-(-self.height // reduced), -(-self.width // reduced)) if reduced > 1 else (0, 0)
+        smallest = (-(-self.height // reduced), -(-self.width // reduced)) if reduced > 1 else (0, 0)
         try:
-            return decode_jpeg(self.content, mode, min_height=least[0], min_width=least[1])
+            return decode_jpeg(self.content, mode, min_height=smallest[0], min_width=smallest[1])
         except ValueError:
             return None
 

@@ -88,7 +88,7 @@ def _later_to_first(candidates: NDArray[np.int64], first: NDArray[np.int64]) -> 
 
 
 def _without_chains(pairs: set[tuple[int, int]], candidates: NDArray[np.int64]) -> dict[int, int]:
-    """The later image of each pair duplicates the earlier one, unless that is a duplicate itself."""
+    """Map the later image of each pair to the earlier one, unless that is a duplicate itself."""
     duplicates: dict[int, int] = {}
     for earlier, later in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
         if later not in duplicates and earlier not in duplicates:

@@ -62,7 +62,7 @@ class ScalingBenchmark:
     ) -> None:
         check_at_least(1, files=files, batch_size=batch_size)
         check_at_least(batch_size, **{f"size {size}": size for size in (*names, *orders)})
-        self.transforms: Result = {
+        self.transforms = {
             "decoder": decoder,
             "crop": crop,
             "masking": masking,

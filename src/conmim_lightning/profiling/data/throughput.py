@@ -98,8 +98,10 @@ class DataBenchmark:
         """The results as a table."""
         lines = []
         for title, name in (("decode 500 x 375", "decode_500x375"), ("decode 4000 x 3000", "decode_4000x3000")):
-            lines += [f"{title:<20}{who:<24}{rate:>9.1f} images/s" for who, rate in result[name].items()]
-        lines += [f"{'one core, whole':<20}{who:<24}{rate:>9.1f} images/s" for who, rate in result["per_core"].items()]
+            lines += [f"{title:<20}{variant:<24}{rate:>9.1f} images/s" for variant, rate in result[name].items()]
+        lines += [
+            f"{'one core, whole':<20}{name:<24}{rate:>9.1f} images/s" for name, rate in result["per_core"].items()
+        ]
         low, median, high = result["ratio_to_official"]
         lines.append(f"folder: {median:.2f} times the rate of the official pipeline (quartiles {low:.2f}, {high:.2f})")
         ours, official = result["bytes_per_image"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conmim_lightning.models.attention import IMPLEMENTATIONS, align_rows
 from conmim_lightning.models.encoder import Encoder
-from conmim_lightning.profiling.device import seconds
+from conmim_lightning.profiling.device import time_call
 from conmim_lightning.runtime.results import Result
 
 _ROUNDS, _WARMUP = 9, 3
@@ -79,5 +79,5 @@ def _time(attend: Attend, inputs: list[Tensor], device: torch.device) -> dict[st
 def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
     """Of one call; on a GPU of many in a row, since in training their launch overlaps with its work."""
     calls = _CALLS.get(device.type, 1)
-    durations = [seconds(lambda: [call() for _ in range(calls)], device) / calls for _ in range(_WARMUP + _ROUNDS)]
+    durations = [time_call(lambda: [call() for _ in range(calls)], device) / calls for _ in range(_WARMUP + _ROUNDS)]
     return statistics.median(durations[_WARMUP:])

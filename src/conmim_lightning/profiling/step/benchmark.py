@@ -1,6 +1,6 @@
 """The benchmark of the training step, its data and the whole training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class StepBenchmark:
     def __init__(
         self,
         *,
-        photos: Config,
+        photos: Mapping[str, object],
         stages: Sequence[str] = ("step",),
         batch_size: int = 8,
         warmup: int = 3,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
-from conmim_lightning.profiling.device import peak_bytes, reset_peak, seconds, synchronize
+from conmim_lightning.profiling.device import peak_bytes, reset_peak, synchronize, time_call
 from conmim_lightning.profiling.step.reference import ReferenceStep
 from conmim_lightning.profiling.step.train_step import PHASES, TrainStep
 from conmim_lightning.tasks.pretrain import PretrainTask
@@ -131,4 +131,4 @@ class Runner:
 
     def _time(self, call: Callable[[], object]) -> float:
         together = _STEPS_TOGETHER.get(self.device.type, 1)
-        return seconds(lambda: [call() for _ in range(together)], self.device) / together
+        return time_call(lambda: [call() for _ in range(together)], self.device) / together

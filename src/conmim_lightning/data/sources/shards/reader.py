@@ -69,9 +69,8 @@ class ShardReader:
                     if is_image_name("." + suffix) and "." not in suffix:
                         yield f"{url.removeprefix(self.root)}/{sample['__key__']}.{suffix}", sample[suffix]
                         break
-            if url.endswith(".tar") and file.last.strip(
-                b"\0"
-            ):  # tarfile takes a truncation between two members for the end
+            # tarfile takes a truncation between two members for the end
+            if url.endswith(".tar") and file.last.strip(b"\0"):
                 raise EOFError("the shard has no end mark")
 
     def _options(self, url: str) -> dict[str, Any]:
