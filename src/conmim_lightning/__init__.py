@@ -1,6 +1,6 @@
 """ConMIM pre-training of vision Transformers, with PyTorch Lightning.
 
-The names in ``__all__`` are the Python API, imported on first use; ``import conmim_lightning`` itself is quick.
+The names in ``__all__`` are the Python API. Each is imported on first use, so ``import conmim_lightning`` is quick.
 """
 
 from importlib import import_module

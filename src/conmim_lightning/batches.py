@@ -1,4 +1,4 @@
-"""Batches: what data modules pass to tasks, and objects in images; the only names that several sides know.
+"""Batches that data modules pass to tasks, and objects in images: the only types that data and tasks share.
 
 Shapes: B images, C channels, H x W pixels, V = 2 views (student, teacher), P perturbation parameters, h x w patches.
 """
@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 class PretrainBatch(NamedTuple):
-    """Unlabelled crops with their random parameters.
+    """Unlabelled crops with the parameters of their random perturbation and masking.
 
     Attributes:
         crop: (B, C, H, W) uint8, the flipped and resized crop that both views share.
         perturbation: (B, V, P) float32, one row per view, see ``perturbation.draw``.
         mask: (B, h, w) bool, True = hidden from the student.
-        index: (B,) int64, index of the sample that the sampler asked for.
-        broken: B strings: empty if the image was readable; otherwise one line (name, tab, reason) per image that was
+        index: (B,) int64, index of the sample that the sampler requested.
+        broken: B strings, empty if the image was readable; otherwise one line (name, tab, reason) per image that was
             unreadable and replaced.
-        max_hidden: largest number of hidden patches per image, counted on the host because reading it from a GPU
+        max_hidden: largest number of hidden patches in an image, counted on the CPU because reading it from a GPU
             would synchronise; 0 if not counted.
     """
 
@@ -31,20 +31,20 @@ class PretrainBatch(NamedTuple):
     max_hidden: int = 0
 
     def with_max_hidden(self) -> "PretrainBatch":
-        """Return the batch, still on the host, with ``max_hidden`` filled in."""
+        """Return the batch, which must still be on the CPU, with ``max_hidden`` filled in."""
         return self._replace(max_hidden=int(self.mask.flatten(1).sum(1).max()))
 
 
 class PretrainViews(NamedTuple):
-    """The input of a training step: the batch after the perturbation on the training device.
+    """The input of a training step: a ``PretrainBatch`` after the perturbation on the training device.
 
     Attributes:
         student_view: (B, C, H, W) float, normalised.
-        teacher_view: (B, C, H, W) float, normalised, the same geometry.
+        teacher_view: (B, C, H, W) float, normalised, with the same crop and flip.
         mask: (B, h, w) bool, True = hidden from the student.
-        index: (B,) int64.
-        broken: as in ``PretrainBatch``, for the diagnosis of a failed step.
-        max_hidden: as in ``PretrainBatch``.
+        index: (B,) int64, as in ``PretrainBatch``.
+        broken: B strings, as in ``PretrainBatch``, for the diagnosis of a failed step.
+        max_hidden: number of patches, as in ``PretrainBatch``.
     """
 
     student_view: Tensor
@@ -60,7 +60,7 @@ class LabelledBatch(NamedTuple):
 
     Attributes:
         image: (B, C, H, W) uint8.
-        label: (B,) int64, 0-based class; -1 for none.
+        label: (B,) int64, 0-based class; -1 = no class.
         index: (B,) int64, index of the image in its source.
         broken: B strings: empty if the image was readable, otherwise name, tab, reason.
     """
@@ -74,11 +74,11 @@ class LabelledBatch(NamedTuple):
 class SegmentationBatch(NamedTuple):
     """Images with one class per pixel.
 
-    Training stacks crops of one size; evaluation uses lists because images keep their sizes.
+    Training batches are stacked crops of one size; evaluation batches are lists because images keep their sizes.
 
     Attributes:
-        image: (B, C, H, W) uint8, or a list of B (C, H, W).
-        label: (B, H, W) int16, 0-based classes, -1 for none; or a list of B (H, W).
+        image: (B, C, H, W) uint8, or a list of B tensors (C, H, W).
+        label: (B, H, W) int16, 0-based classes, -1 = no class; or a list of B tensors (H, W).
         index: (B,) int64, index of the image in its source.
         broken: B strings: empty if the image was readable, otherwise name, tab, reason.
     """
@@ -95,9 +95,9 @@ class Objects(NamedTuple):
     Attributes:
         boxes: (n, 4) float32: left, top, right, bottom in pixels.
         labels: (n,) int64, 0-based classes.
-        masks: (n, H, W) bool; (0, H, W) if only boxes are known.
-        crowd: (n,) bool, COCO's ``iscrowd``; only evaluation has such objects.
-        area: (n,) float32, pixels, as annotated.
+        masks: (n, H, W) bool; (0, H, W) if only boxes are used.
+        crowd: (n,) bool, COCO's ``iscrowd``; such objects occur only in evaluation.
+        area: (n,) float32, annotated area in pixels.
     """
 
     boxes: Tensor
@@ -114,7 +114,7 @@ class Detections(NamedTuple):
         boxes: (n, 4) float32: left, top, right, bottom in pixels of the image file.
         scores: (n,) float32, descending.
         labels: (n,) int64, 0-based classes.
-        masks: (n, H, W) bool; (0, H, W) if only boxes are detected.
+        masks: (n, H, W) bool; (0, H, W) if the detector predicts only boxes.
     """
 
     boxes: Tensor
@@ -129,8 +129,8 @@ class DetectionBatch(NamedTuple):
     Attributes:
         image: (B, C, S, S) uint8, padded at the bottom and right.
         size: (B, 2) int64, height and width of each image within the square.
-        original: (B, 2) int64, height and width of the file; in evaluation, objects are in these coordinates.
-        objects: of each image; in training, in the coordinates of the square.
+        original: (B, 2) int64, height and width of the image file.
+        objects: objects of each image, in pixels of the square in training, of the image file in evaluation.
         index: (B,) int64, index of the image in its source.
         broken: B strings: empty if the image was readable, otherwise name, tab, reason.
     """

@@ -1,6 +1,6 @@
 """Time the training step: ``python -m conmim_lightning.benchmark experiment=vit_s_pretrain benchmark.batch_size=8``.
 
-Everything about a run: ``benchmark.stages=[step,data,run,batch_sizes] data.root=/my/images``. The processing of images
+All stages of a run: ``benchmark.stages=[step,data,run,batch_sizes] data.root=/my/images``. The processing of images
 before training: ``benchmark=data``; how it scales with the collection: ``benchmark=scaling``.
 """
 
@@ -18,14 +18,14 @@ from conmim_lightning.runtime.results import Result, write_json
 
 
 class Benchmark(Protocol):
-    """Measures something about a configuration; ``draw(result, path)`` for a figure is optional."""
+    """A measurement of a configuration; a method ``draw(result, path)`` that writes a figure is optional."""
 
     def run(self, config: Config, save: Callable[[Result], object]) -> Result:
-        """Measure; ``save`` takes the results so far."""
+        """Return the results; call ``save`` with the results so far, so that a failure does not lose them."""
         ...
 
     def format(self, result: Result) -> str:
-        """The results as a table."""
+        """Format the results as a table."""
         ...
 
 

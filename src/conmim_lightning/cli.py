@@ -14,11 +14,11 @@ COMMANDS = {
     "plan": "estimate time, memory and disk of a run",
     "benchmark": "time the training step or the data",
 }
-"""Sub-commands, which are modules of this package."""
+"""Sub-commands: each is a module of this package."""
 
 
 def main() -> None:
-    """Run the sub-command that the command line names."""
+    """Run the sub-command given on the command line."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         lines = "\n".join(f"  {command:<10} {text}" for command, text in COMMANDS.items())

@@ -1,6 +1,6 @@
 """Evaluate a trained model: ``python -m conmim_lightning.evaluate checkpoint=runs/... data.root=/my/images``.
 
-Write the metrics, those of each class, a confusion matrix or pictures, and on request all predictions. For images
+Write the metrics, the metrics per class, a confusion matrix or drawings, and on request all predictions. For images
 without labels: ``python -m conmim_lightning.evaluate checkpoint=runs/... images=/new/images``.
 """
 
@@ -21,7 +21,7 @@ _FILES = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_im
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
-    """Check a composed configuration, evaluate its checkpoint, and return the metrics; none for unlabelled images.
+    """Check a composed configuration, evaluate its checkpoint, and return the metrics; empty for unlabelled images.
 
     Raises:
         ValueError: a fault of the configuration, the checkpoint or the data.
@@ -63,7 +63,7 @@ def _lightning_module() -> Any:
 
 
 def _data_config(config: Config, recorded: Config) -> Config:
-    """The configuration of the run's data, with the requested changes."""
+    """Return the data configuration of the evaluated run, with the requested changes."""
     changes = {key: value for key, value in (config["data"] or {}).items() if value is not None}
     if "root" in changes or config["images"]:
         changes["prepare"] = None
@@ -74,7 +74,7 @@ def _data_config(config: Config, recorded: Config) -> Config:
 
 
 def _callbacks(config: Config, recorded: Config) -> list[Any]:
-    """The run's own reports, with this command's folder; for a classifier, also its predictions."""
+    """Return the run's report callbacks, which write to this command's folder, and a classifier's predictions table."""
     from hydra.utils import instantiate
 
     from conmim_lightning.callbacks.broken_images import BrokenImages
@@ -101,7 +101,7 @@ def _callbacks(config: Config, recorded: Config) -> list[Any]:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    """Evaluate in a folder of its own, and print the metrics and where the files are."""
+    """Evaluate in a new folder; print the metrics and the paths of the files."""
     with own_job():
         metrics = run(cfg)
     folder = Path(cfg.paths.run_dir)

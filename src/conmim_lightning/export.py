@@ -1,7 +1,7 @@
 """Export weights: ``python -m conmim_lightning.export checkpoint=runs/.../last.ckpt output=my-vit``.
 
-Write the teacher's encoder (or the student's), or a fine-tuned model with or without its classifier, in a format that
-needs nothing of this project; by default, a folder for timm:
+Write the encoder of the teacher or student, or a fine-tuned model with or without its classifier, in a format that
+does not need this project; by default, a folder for timm:
 
     timm.create_model("local-dir:my-vit", pretrained=True, num_classes=0)
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(cfg: DictConfig) -> str:
-    """Check a composed configuration and export its checkpoint; return how to open the result.
+    """Check a composed configuration, export its checkpoint, and return the code that opens the result.
 
     Raises:
         ValueError: the checkpoint cannot be used, or the output exists.
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> str:
 
 
 def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool | None) -> Any:
-    """Collect what an export format needs."""
+    """Return the model to export and the facts about it that a format needs."""
     from conmim_lightning.models.backbones import info_of
     from conmim_lightning.weights.exported import ExportedModel
 
@@ -75,7 +75,7 @@ def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool |
 
 
 def _card(checkpoint: "Checkpoint", backbone: Any, branch: str, classes: Sequence[str]) -> str:
-    """The model card: content and origin."""
+    """Return the model card: content and origin of the weights."""
     record = checkpoint["run"]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
     start = record["config"]["backbone"].get("weights") or "random initialisation"
@@ -112,7 +112,7 @@ def _describe_classes(classes: Sequence[str]) -> str:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="export")
 def main(cfg: DictConfig) -> None:
-    """Export, and print how to open the result."""
+    """Export, and print the code that opens the result."""
     print(run(cfg))
 
 

@@ -1,6 +1,6 @@
-"""Inspect a collection: ``python -m conmim_lightning.inspect data=folder data.root=/my/images``.
+"""Inspect an image collection: ``python -m conmim_lightning.inspect data=folder data.root=/my/images``.
 
-Read every image once, in parallel: counts, formats, sizes, broken files, exact and near duplicates, and, with a
+Read every image once, in parallel. Report counts, formats, sizes, broken files, exact and near duplicates and, with a
 checkpoint, images with similar features. Write lists, a contact sheet and ``exclude.tsv`` for ``data.exclude``.
 """
 
@@ -47,13 +47,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 class _Encoder:
-    """The teacher of a pre-training run.
+    """The teacher's encoder of a pre-training run.
 
     Args:
         path: checkpoint of the run.
 
     Raises:
-        ValueError: the file is not such a checkpoint.
+        ValueError: the file is not a checkpoint of a pre-training run.
     """
 
     def __init__(self, path: str) -> None:
@@ -64,7 +64,7 @@ class _Encoder:
         self.size = checkpoint["run"]["config"]["data"]["crop"]["size"]
 
     def features(self, data: Any, source: Any, indices: Any) -> tuple[Any, Any]:
-        """(M, D) float32 of unit length, mean patch tokens of the images' central squares; (M,) their indices."""
+        """Return (M, D) float32 unit vectors, mean patch tokens of images' central squares; and (M,) image indices."""
         import torch
         from tqdm import tqdm
 
@@ -90,7 +90,7 @@ class _Encoder:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="inspect")
 def main(cfg: DictConfig) -> None:
-    """Inspect, and print where the files are."""
+    """Inspect, and print the paths of the files."""
     run(cfg)
     print()
     files = sorted(Path(cfg.inspect.output).iterdir())

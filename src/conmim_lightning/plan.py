@@ -1,8 +1,8 @@
 """Estimate a run before it starts: ``python -m conmim_lightning.plan experiment=vit_b_pretrain``.
 
 Count parameters, FLOP and bytes, time a few steps on synthetic batches, and report hours, disk and the largest batch.
-With ``data.root=/my/images``, count the images there. Nothing is trained; only ``plan.json`` and the folder's index,
-which a run will use, are written.
+With ``data.root=/my/images``, count the images there. Nothing is trained. Only ``plan.json`` and the index of the
+folder, which a later run uses, are written.
 """
 
 import os
@@ -19,7 +19,7 @@ from conmim_lightning.runtime.results import write_json
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="plan")
 def main(cfg: DictConfig) -> None:
-    """Print an estimate of the run on one screen."""
+    """Print an estimate of the run that fits on one screen."""
     config = check(cfg, "plan")
     from hydra.utils import instantiate
 

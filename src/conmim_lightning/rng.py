@@ -1,4 +1,4 @@
-"""Every random choice about a sample is a pure function of (seed, epoch, sample index).
+"""Random generators: every random choice about a sample is a pure function of (seed, epoch, sample index).
 
 Crops, flips, masks and perturbations therefore depend neither on the number of workers, nor on the number of devices,
 nor on where a run was resumed.
@@ -40,7 +40,7 @@ def seeded_globally(*words: int) -> Iterator[None]:
     """Seed Python's and numpy's global generators within the context, for libraries that use nothing else.
 
     Args:
-        words: see ``stream_seed``.
+        words: integers that are hashed to the seed, see ``stream_seed``.
     """
     seed = stream_seed(*words)
     before, before_numpy = random.getstate(), np.random.get_state()

@@ -66,13 +66,13 @@ def run(cfg: DictConfig) -> "Trainer":
     try:
         _run_stages(trainer, task, data, config)
     finally:
-        for logger in loggers:  # the next run of a sweep must not continue this one's record
+        for logger in loggers:  # the next run of a sweep must not continue this run's log
             getattr(logger.experiment, "finish", lambda: None)()
     return trainer
 
 
 def _build(cfg: DictConfig, config: Config) -> tuple[Config, Any, Any]:
-    """The final configuration, the data module and the task; whatever does not fit fails before anything slow."""
+    """Build the final configuration, the data module and the task; raise for every mismatch before anything slow."""
     from hydra.utils import instantiate
 
     from conmim_lightning.runtime.restore import check_backbone, without_weights
@@ -85,22 +85,22 @@ def _build(cfg: DictConfig, config: Config) -> tuple[Config, Any, Any]:
         raise ValueError("resume= continues training, but stages has no fit; to test a run: evaluate checkpoint=...")
     checkpoint = read_checkpoint(resume) if resume else None
     data = instantiate(config["data"])
-    if config["data"].get("num_classes", 0) is None:  # counted by the source
+    if config["data"].get("num_classes", 0) is None:  # the image source counts them
         cfg.data.num_classes = data.num_classes
         config = check(cfg)
     if checkpoint:
-        config["task"] = without_weights(config["task"])  # they are in the checkpoint
+        config["task"] = without_weights(config["task"])  # the checkpoint contains them
     task = instantiate(config["task"])
     task.check_shapes(*data.sample_shapes)
-    task.make_optimizer(config["data"]["batch_size"])  # rejects bad numbers now rather than in the trainer
+    task.make_optimizer(config["data"]["batch_size"])  # raises for invalid numbers before the Trainer starts
     if checkpoint:
         check_backbone(checkpoint, config)
-        task.on_load_checkpoint(checkpoint)  # rejects another architecture
+        task.on_load_checkpoint(checkpoint)  # raises for another architecture
     return config, data, task
 
 
 def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config) -> None:
-    """Run the stages one after the other and write the metrics of all."""
+    """Run the stages in order and write their metrics."""
     metrics: dict[str, float] = {}
     for stage in config["stages"]:
         started = time.perf_counter()
@@ -112,13 +112,13 @@ def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config) -> Non
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics[f"{stage}_seconds"] = time.perf_counter() - started
         if stage == "fit" and trainer.global_step < trainer.estimated_stepping_batches:
-            break  # stopped before its end: there is nothing to test yet
+            break  # training was stopped early: there is nothing to test yet
     if trainer.is_global_zero:
         write_json(metrics, Path(config["paths"]["run_dir"], METRICS))
 
 
 def _print_results(folder: Path) -> None:
-    """Print the test metrics and where the files are."""
+    """Print the test metrics and the paths of the files."""
     metrics = json.loads((folder / METRICS).read_text())
     tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
     print(f"\n{format_metrics(tested)}", end="")
@@ -129,7 +129,7 @@ def _print_results(folder: Path) -> None:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Run one job in its own folder, which the processes that it launches share."""
+    """Run one job in its own folder; processes that it launches share the folder."""
     with own_job():
         trainer = run(cfg)
         if trainer.is_global_zero:

@@ -1,6 +1,6 @@
 """Draw the predictions of a segmenter or detector: ``python -m conmim_lightning.visualize checkpoint=runs/...``.
 
-For images of the run's test split, beside the annotation; with ``images=/my/images``, for any folder.
+By default, draw images of the run's test split beside their annotations; with ``images=/my/images``, of any folder.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ def run(cfg: DictConfig) -> Path:
     """Draw the images and return their folder.
 
     Raises:
-        ValueError: a fault of the configuration, the checkpoint or the data, or the run's task has no drawings.
+        ValueError: a fault of the configuration, the checkpoint or the data, or a task without drawings.
     """
     from conmim_lightning.weights.checkpoint import read_checkpoint
 
@@ -37,7 +37,7 @@ def run(cfg: DictConfig) -> Path:
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="visualize")
 def main(cfg: DictConfig) -> None:
-    """Draw, and print where the pictures are."""
+    """Draw, and print the path of the drawings."""
     with own_job():
         folder = run(cfg)
     print_existing(sorted(folder.glob("*.png")))

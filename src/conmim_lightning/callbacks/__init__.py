@@ -1,1 +1,1 @@
-"""Callbacks: checkpoints, metrics, reports; none of them changes the training itself, except ``ema``."""
+"""Callbacks for checkpoints, metrics and reports; only ``ema`` changes the training itself."""

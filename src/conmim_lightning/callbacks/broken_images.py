@@ -1,4 +1,4 @@
-"""A list of the images that cannot be read."""
+"""List of the images that cannot be read."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from conmim_lightning.callbacks.gather import gather_objects
 
 
 class TooManyBrokenError(ValueError):
-    """More images are broken than the run allows."""
+    """The fraction of broken images exceeds the allowed maximum."""
 
 
 class BrokenImages(Callback):
-    """Count and list the broken images that were replaced, each once.
+    """Count and list each broken image that was replaced, once per image.
 
     Args:
-        path: tab-separated list to write, one image per line: name, reason; ``data.exclude`` accepts it. One file per
-            device; from the second device on, the rank precedes the suffix. It is written only if an image is broken.
-        max_fraction: of the collection, in [0, 1]; the run stops above it.
+        path: tab-separated file to write, one image per line: name, reason; ``data.exclude`` accepts it. One file per
+            device; from the second device on, the rank precedes the suffix. Without broken images, no file is written.
+        max_fraction: largest allowed fraction of broken images, in [0, 1]; the run stops above it.
 
     Raises:
         ValueError: max_fraction is out of its range.
@@ -60,16 +60,16 @@ class BrokenImages(Callback):
             self._append(trainer, self.path.with_name(f"test_{self.path.name}"), lines)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report their number."""
+        """Print the number of broken images."""
         if self.broken:
             rank_zero_info(f"{len(self.broken)} broken images were replaced; they are listed in {self.path}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The names of all broken images so far."""
+        """Return the names of all broken images so far."""
         return {"broken": sorted(self.broken)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the count."""
+        """Restore the names of the resumed run."""
         self.broken = set(state_dict["broken"])
 
     @staticmethod

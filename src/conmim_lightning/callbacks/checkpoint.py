@@ -1,4 +1,4 @@
-"""Checkpoints that resume a run exactly, also after a signal."""
+"""Checkpoints from which a run resumes exactly, also after a signal."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-_AGREE_EVERY = 16  # batches between checks whether another device received a signal; each check synchronises
+_AGREE_EVERY = 16  # batches between checks for signals on other devices; each check synchronises
 _SIGTERM_CHECK = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
 
 
@@ -21,7 +21,7 @@ class StoppedError(Exception):
     """A signal stopped the run; the message names the checkpoint.
 
     Args:
-        message: for the user.
+        message: text for the user.
         status: exit status, 128 + signal, as in shells.
     """
 
@@ -31,17 +31,17 @@ class StoppedError(Exception):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint``, with its arguments; it saves only between optimizer steps, and at every stop.
+    """``ModelCheckpoint`` with the same arguments that saves only between optimizer steps, and at every stop.
 
-    - A stop within an epoch (``max_time``, ``max_steps``, anything that sets ``should_stop``) is saved at once, with
-      the position in the epoch; Lightning ends such an epoch afterwards, which saves nothing more.
+    - A stop within an epoch (``max_time``, ``max_steps``, anything that sets ``should_stop``) saves at once, with
+      the position in the epoch; Lightning then ends the epoch, which does not save again.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
       signal has its usual effect.
     - A checkpoint due at the last batch of an epoch is saved at the end of the epoch: Lightning miscounts epochs after
       two resumes from last batches.
-    - Between accumulated batches the run neither saves nor stops, since the sum of gradients would be lost.
+    - Between accumulated batches the run neither saves nor stops, because the accumulated gradient would be lost.
     - The end of training is always saved.
-    - ``last.ckpt`` leads to a complete checkpoint at any moment.
+    - ``last.ckpt`` always links to a complete checkpoint.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,7 +63,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is due, or if the run is about to stop."""
+        """Save if a checkpoint is due, or if the run is about to stop."""
         if trainer.fit_loop._should_accumulate():
             self._deferred_stop |= trainer.should_stop
             trainer.should_stop = False
@@ -81,7 +81,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._raise_if_stopped(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Also save what was due at the epoch's last batch."""
+        """Save as usual, and if a checkpoint was due at the epoch's last batch."""
         super().on_train_epoch_end(trainer, pl_module)
         if self._save_due:
             self._save_now(trainer)
@@ -89,7 +89,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what has not been saved yet."""
+        """Save the end of training unless it has been saved."""
         self._save_now(trainer)
         super().on_train_end(trainer, pl_module)
 
@@ -103,7 +103,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
-        """Replace the link atomically, so that a kill at any moment leaves one."""
+        """Replace the link atomically, so that a valid link exists even if the process is killed."""
         if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
             temporary = Path(f"{linkpath}.new")
             temporary.unlink(missing_ok=True)
@@ -121,7 +121,7 @@ class RunCheckpoint(ModelCheckpoint):
         super()._remove_checkpoint(trainer, filepath)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first signal; pass on the second."""
+        """Remember the first signal; handle the second as before."""
         if self._signal is None:
             self._signal = number
             rank_zero_info(f"{signal.Signals(number).name}: saving after this step; send it again to stop at once")
@@ -134,7 +134,7 @@ class RunCheckpoint(ModelCheckpoint):
             signal.raise_signal(number)
 
     def _stopped_by(self, trainer: Trainer, batch_idx: int) -> int:
-        """The signal that this device or, at the checks, any device received; 0 for none."""
+        """Return the signal that this device or, every few batches, any device received; 0 if there is none."""
         own = self._signal or 0
         if trainer.world_size == 1:
             return own
@@ -161,5 +161,5 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def _skip_sigterm_check(trainer: Any) -> None:
-    """Skip Lightning's own check before each batch whether another device received SIGTERM: it waits for the GPU."""
+    """Disable Lightning's check for SIGTERM on other devices before each batch, because it waits for the GPU."""
     setattr(trainer.fit_loop.epoch_loop, _SIGTERM_CHECK, lambda: None)

@@ -1,17 +1,17 @@
-"""An exponential moving average of the weights, used for validation, test and checkpoints."""
+"""Exponential moving average of the weights, used for validation, test and checkpoints."""
 
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 
 class WarmupEMA(WeightAveraging):
-    """Lightning's ``WeightAveraging`` with a decay that grows from 0.1, so that short runs average, too.
+    """Lightning's ``WeightAveraging`` with a decay that starts at 0.1 and grows, so that short runs average, too.
 
-    After n updates the decay is the smaller of ``decay`` and (1 + n) / (10 + n), as in timm and TensorFlow. Checkpoints
-    hold the average under "state_dict" and the trained weights under "current_model_state".
+    After n updates the decay is min(``decay``, (1 + n) / (10 + n)), as in timm and TensorFlow. Checkpoints
+    contain the average under "state_dict" and the trained weights under "current_model_state".
 
     Args:
-        decay: in [0, 1).
+        decay: largest decay per update, in [0, 1).
 
     Raises:
         ValueError: decay is out of its range.

@@ -1,4 +1,4 @@
-"""Lists of Python objects, gathered from all devices."""
+"""Gathering of Python objects from all devices."""
 
 from typing import TypeVar
 

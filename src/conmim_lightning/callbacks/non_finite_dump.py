@@ -1,4 +1,4 @@
-"""A file for diagnosing a loss or gradient that is not finite."""
+"""File for the diagnosis of a loss or gradient that is not finite."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ class NonFiniteDump(Callback):
 
     def __init__(self, dirpath: str) -> None:
         self.dirpath = Path(dirpath)
-        self._batches: list[tuple[int, PretrainViews]] = []  # with their optimizer steps
+        self._batches: list[tuple[int, PretrainViews]] = []  # (optimizer step, batch)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep the batch and drop those of earlier steps; a GPU reports a bad step one step later."""
+        """Keep the batches of this step and, on a GPU, of the previous step, which is reported one step later."""
         delay = 1 if trainer.strategy.root_device.type == "cuda" else 0
         self._batches = [entry for entry in self._batches if entry[0] >= trainer.global_step - delay]
         self._batches.append((trainer.global_step, batch))

@@ -1,4 +1,4 @@
-"""Probes of the teacher's features during pre-training, without any effect on it."""
+"""Probes of the teacher's features during pre-training, without effect on the training."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,23 +13,23 @@ from conmim_lightning.batches import LabelledBatch, SegmentationBatch
 from conmim_lightning.metrics.dense_probe import DenseProbe, patch_targets
 from conmim_lightning.metrics.knn import KNNAccuracy
 
-_PIXEL_SIDE = 32  # of the images that the k-NN on raw pixels compares
+_PIXEL_SIDE = 32  # pixels per side of the images for the k-NN on raw pixels
 
 FeatureFunction = Callable[[Tensor], Tensor]
-"""Normalised images (B, C, H, W) to patch tokens (B, N, D) or to one vector per image (B, D)."""
+"""Function from normalised images (B, C, H, W) to patch tokens (B, N, D) or one vector per image (B, D)."""
 
 
 class OnlineProbe(Callback):
-    """k-NN accuracy (if there are labels) and dense probes (if there are class maps) of the teacher.
+    """Log k-NN accuracy (if there are labels) and dense probes (if there are class maps) of the teacher's features.
 
-    Logged as ``val/knn_top1``, ``val/knn_top5``, ``val/dense_auroc_{object,border,class}``. Before the first step, raw
+    Metrics: ``val/knn_top1``, ``val/knn_top5``, ``val/dense_auroc_{object,border,class}``. Before the first step, raw
     pixels and the initial weights are measured as well, with ``_pixels`` and ``_start`` appended.
 
     Args:
-        every_n_epochs: epochs between two probes, >= 1; there is always one at the end.
+        every_n_epochs: epochs between two measurements, >= 1; the last is always at the end.
         num_neighbors: k of the k-NN.
-        temperature: of the k-NN's votes.
-        block: index of the block whose tokens the dense probe reads, from 0; null for those after the final norm.
+        temperature: temperature of the k-NN's votes.
+        block: index of the block whose tokens the dense probe reads, from 0; null for the tokens after the final norm.
 
     Raises:
         ValueError: a number is out of its range.
@@ -47,7 +47,7 @@ class OnlineProbe(Callback):
         self.dense: DenseProbe | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the baselines; not again after a resume."""
+        """Measure the baselines, unless the run was resumed."""
         if trainer.global_step == 0:
             pixels = self._measure(trainer, pl_module, self._pixel_tokens(pl_module), _shrink)
             start = self._measure(trainer, pl_module, *self._teacher_features(pl_module))
@@ -56,21 +56,21 @@ class OnlineProbe(Callback):
             self._log(trainer, start | baselines)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe the teacher every n epochs."""
+        """Measure the teacher every n epochs."""
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe the final teacher."""
+        """Measure the final teacher."""
         if not self.history or self.history[-1]["step"] != trainer.global_step:
             self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def state_dict(self) -> dict[str, Any]:
-        """All results so far."""
+        """Return all results so far."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after a resume."""
+        """Restore the results of the resumed run."""
         self.history = state_dict["history"]
 
     def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
@@ -85,7 +85,7 @@ class OnlineProbe(Callback):
     def _measure(
         self, trainer: Trainer, pl_module: Any, dense_features: FeatureFunction, pooled_features: FeatureFunction
     ) -> dict[str, float]:
-        """All metrics of one kind of features: dense ones for the dense probe, pooled ones for the k-NN."""
+        """Return all metrics of dense features, for the dense probe, and pooled features, for the k-NN."""
         device, data = pl_module.device, trainer.datamodule  # type: ignore[attr-defined]
         metrics: dict[str, KNNAccuracy | DenseProbe] = {}
         for probe, role, loader in data.probe_loaders():
@@ -133,11 +133,11 @@ class OnlineProbe(Callback):
 
 
 def _readable(batch: LabelledBatch | SegmentationBatch) -> tuple[list[Tensor], list[Tensor]]:
-    """Images and labels of a batch without those that cannot be read."""
+    """Return the images of a batch that could be read, and their labels."""
     readable = [position for position, reason in enumerate(batch.broken) if not reason]
     return [batch.image[position] for position in readable], [batch.label[position] for position in readable]
 
 
 def _shrink(images: Tensor) -> Tensor:
-    """(B, C, H, W) to flattened small images."""
+    """Return (B, C, H, W) images, shrunk and flattened."""
     return F.interpolate(images, size=min(_PIXEL_SIDE, images.shape[-1]), mode="area").flatten(1)

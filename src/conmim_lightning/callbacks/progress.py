@@ -17,10 +17,10 @@ _SHOWN = {
 
 
 class RunProgressBar(ProgressBar):
-    """A bar over all optimizer steps; in a file, it is written every ten seconds.
+    """Progress bar over all optimizer steps; if the output is a file, a line is written every ten seconds.
 
     Args:
-        title: before the bar.
+        title: text before the bar.
     """
 
     def __init__(self, title: str = "pre-training") -> None:
@@ -52,7 +52,7 @@ class RunProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance; the metrics are those logged last, so the bar never waits for the device."""
+        """Advance; show the metrics logged last, so that the bar never waits for the device."""
         assert self._bar is not None
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             logged = trainer.callback_metrics

@@ -1,4 +1,4 @@
-"""Configuration, command line, versions and commit of a run, stored beside it and in its checkpoints."""
+"""Configuration, command line, versions and commit of a run, stored in its folder and its checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ class RunRecord(Callback):
     """Store the record as ``run.yaml`` and under "run" in every checkpoint.
 
     Args:
-        record: dictionaries, lists, strings and numbers.
+        record: record made of dictionaries, lists, strings and numbers.
         dirpath: folder of the run.
     """
 
@@ -29,5 +29,5 @@ class RunRecord(Callback):
             logger.log_hyperparams(self.record)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the record."""
+        """Add the record to the checkpoint."""
         checkpoint["run"] = self.record

@@ -1,4 +1,4 @@
-"""A checkpoint of a task that is fitted when its test begins."""
+"""Checkpoint of a task that is fitted when its test begins."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class SaveAfterTest(Callback):
-    """Save a checkpoint when a test has ended.
+    """Save a checkpoint at the end of a test.
 
     Args:
         path: file to write.
@@ -16,5 +16,5 @@ class SaveAfterTest(Callback):
         self.path = Path(path)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; every device takes part."""
+        """Save the checkpoint; every device must call this."""
         trainer.save_checkpoint(self.path)

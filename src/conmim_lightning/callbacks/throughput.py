@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 class Throughput(Callback):
     """Log ``speed/images_per_second`` (over all devices) and ``speed/data_wait`` (fraction of the time, 0 to 1).
 
-    Both are means over the batches between two logging steps, without the first batch (warm-up) and the time between
+    Both are means over the batches between two logging steps, excluding the first batch (warm-up) and the time between
     epochs. Waiting ends when the data module has the batch on the CPU, so transfer and perturbation count as work.
     """
 
@@ -25,11 +25,11 @@ class Throughput(Callback):
         self._images = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out the time since the last batch."""
+        """Exclude the time since the last batch."""
         self._ended = time.perf_counter() if trainer.global_step > 0 else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Add the time until the batch was loaded."""
+        """Add the time spent waiting for the batch."""
         self._loaded = trainer.datamodule.loaded_at  # type: ignore[attr-defined]
         if self._ended is not None:
             self._wait += self._loaded - self._ended
@@ -57,14 +57,14 @@ class Throughput(Callback):
 
 
 class BatchTimer(Callback):
-    """Time groups of batches, and how long each group waited for data; for benchmarks.
+    """Measure the time of groups of batches, and the time that each group waited for data; for benchmarks.
 
     Args:
         warmup: batches not counted.
         group: batches per group; a GPU is synchronised only at the end of a group.
 
     Attributes:
-        seconds: of each complete group.
+        seconds: duration of each complete group.
         waits: seconds that each group waited for data.
     """
 
@@ -78,13 +78,13 @@ class BatchTimer(Callback):
         self._started = self._ended = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Add the time until the batch was loaded."""
+        """Add the time spent waiting for the batch."""
         self._wait += max(0.0, trainer.datamodule.loaded_at - self._ended)  # type: ignore[attr-defined]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End a group, if it is complete."""
+        """End the group if it is complete."""
         self._done += 1
         counted = self._done - self.warmup
         if counted >= 0 and counted % self.group == 0:

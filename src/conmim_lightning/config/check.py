@@ -16,7 +16,7 @@ CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] /
 """Folder of the configuration groups."""
 
 _GROUPS = ("data", "masking", "perturbation", "loss", "backbone", "task", "optimizer", "schedule", "trainer")
-_SETTINGS = ("masking", "perturbation", "loss", "schedule")  # whose constructors only check numbers
+_SETTINGS = ("masking", "perturbation", "loss", "schedule")  # groups whose constructors only check numbers
 _COLLECTIONS = ("callbacks", "logger")
 _PATHS = ("root_dir", "data_dir", "run_dir")
 _NOT_KEYS = {"experiment", "sweep", "local", "debug", "hydra"}  # groups whose files set other keys
@@ -33,8 +33,8 @@ def check(cfg: DictConfig, command: str | None = "train") -> Config:
     """Check a composed configuration against the signatures of its targets.
 
     Args:
-        cfg: composed.
-        command: name of the primary configuration, whose top-level keys are the allowed ones; None for any.
+        cfg: composed configuration.
+        command: name of the primary configuration, which defines the allowed top-level keys; None allows any.
 
     Returns:
         The configuration as dictionaries, with every interpolation resolved.
@@ -47,7 +47,7 @@ def check(cfg: DictConfig, command: str | None = "train") -> Config:
     known = _top_level_keys(command) if command else list(map(str, cfg))
     faults = [f"{key}: unknown; {allowed(key, known)}" for key in map(str, cfg) if key not in known]
     faults += [*_distinct(_unresolved(cfg, "")), *_path_faults(cfg), *_precision_faults(cfg)]
-    written = OmegaConf.to_container(cfg, resolve=False)  # interpolated groups are checked in their own place
+    written = OmegaConf.to_container(cfg, resolve=False)  # an interpolated group is checked where it is defined
     assert isinstance(written, dict)
     faults += _without_target(written)
     misfits = [
@@ -63,7 +63,7 @@ def check(cfg: DictConfig, command: str | None = "train") -> Config:
 
 @cache
 def _top_level_keys(name: str) -> list[str]:
-    """Keys of a primary configuration: its own, and the groups of its defaults."""
+    """Return the keys of a primary configuration: its own, and the groups in its defaults list."""
     content = OmegaConf.load(Path(CONF_DIR, f"{name}.yaml"))
     assert isinstance(content, DictConfig)
     keys = [str(key) for key in content if key != "defaults"]
@@ -76,9 +76,9 @@ def _top_level_keys(name: str) -> list[str]:
 
 
 def _without_target(written: dict[Any, Any]) -> Iterator[str]:
-    """Groups, callbacks and loggers without a target."""
+    """Yield a fault for each group, callback or logger without a target."""
     for group in _GROUPS:
-        is_partial = group == "data" and "task" not in written  # evaluate merges them with a run's own
+        is_partial = group == "data" and "task" not in written  # evaluate merges them with the data of a run
         if group in written and not is_partial and not _has_target(written[group]):
             yield f"{group}._target_: missing; choose an option of the group, {group}=..."
     for group in _COLLECTIONS:
@@ -92,7 +92,7 @@ def _has_target(node: Any) -> bool:
 
 
 def _setting_faults(cfg: DictConfig, misfits: set[str]) -> Iterator[str]:
-    """Values that the constructor of a group rejects."""
+    """Yield a fault for each value that the constructor of a group rejects."""
     from hydra.utils import instantiate
 
     for group in _SETTINGS:
@@ -101,7 +101,7 @@ def _setting_faults(cfg: DictConfig, misfits: set[str]) -> Iterator[str]:
         try:
             node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
         except (OmegaConfBaseException, ValueError):
-            continue  # reported as unresolved
+            continue  # already reported as unresolved
         if not isinstance(node, dict) or "_target_" not in node:
             continue
         try:
@@ -112,7 +112,7 @@ def _setting_faults(cfg: DictConfig, misfits: set[str]) -> Iterator[str]:
 
 
 def _path_faults(cfg: DictConfig) -> Iterator[str]:
-    """Unknown paths, and values that are not paths."""
+    """Yield a fault for each unknown path and each value that is not a path."""
     for key in cfg.get("paths") or ():
         if key not in _PATHS:
             yield f"paths.{key}: unknown; {allowed(key, _PATHS)}"
@@ -123,7 +123,7 @@ def _path_faults(cfg: DictConfig) -> Iterator[str]:
 
 
 def _precision_faults(cfg: DictConfig) -> Iterator[str]:
-    """A fused optimizer with float16's loss scaler, whose gradients could not be clipped."""
+    """Yield a fault for a fused optimizer with float16's loss scaler, whose gradients could not be clipped."""
     names = ("trainer.precision", "optimizer.fused")
     values = [OmegaConf.select(cfg, name, throw_on_resolution_failure=False) for name in names]
     if values == ["16-mixed", True]:
@@ -131,7 +131,7 @@ def _precision_faults(cfg: DictConfig) -> Iterator[str]:
 
 
 def _unresolved(node: Any, name: str) -> Iterator[str]:
-    """Values that are missing or whose interpolation fails."""
+    """Yield a fault for each value that is missing or whose interpolation fails."""
     for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
         where = f"{name}.{key}" if name else str(key)
         if OmegaConf.is_missing(node, key):
@@ -147,7 +147,7 @@ def _unresolved(node: Any, name: str) -> Iterator[str]:
 
 
 def _explain(error: Exception, cfg: Any) -> str:
-    """The first line, without OmegaConf's prefix; for a key that another group lacks, what that means."""
+    """Return the first line without OmegaConf's prefix; explain an interpolation of a key that a group lacks."""
     first = str(error).splitlines()[0].removeprefix("ValueError raised while resolving interpolation: ")
     missing = re.fullmatch(r"Interpolation key '((\w+)[^']*)' not found", first)
     if missing is None or missing[2] not in _GROUPS:
@@ -157,6 +157,6 @@ def _explain(error: Exception, cfg: Any) -> str:
 
 
 def _distinct(faults: Iterable[str]) -> list[str]:
-    """Each fault only where it appears first."""
+    """Return the faults without repetitions."""
     seen: set[str] = set()
     return [fault for fault in faults if (text := fault.partition(": ")[2]) not in seen and not seen.add(text)]

@@ -7,14 +7,14 @@ from omegaconf import OmegaConf
 
 
 def divide(number: int, divisor: int, what: str) -> int:
-    """``number / divisor``; ValueError if it does not divide."""
+    """Return ``number / divisor``; raise ValueError if there is a remainder."""
     if divisor < 1 or number % divisor:
         raise ValueError(f"{what}: {number} is not divisible by {divisor}")
     return number // divisor
 
 
 def precision(accelerator: str = "auto") -> str:
-    """bf16-mixed if the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), otherwise 32-true.
+    """Return bf16-mixed if the device computes in bfloat16 (GPUs, CPUs with AVX512-BF16), otherwise 32-true.
 
     Args:
         accelerator: Lightning's name of the device, such as "auto", "gpu" or "cpu".
@@ -28,44 +28,44 @@ def precision(accelerator: str = "auto") -> str:
 
 
 def required(hint: str) -> None:
-    """Fail with a hint: the value has a default in its group, but the experiment requires it from the user."""
+    """Raise an error with a hint: the group has a default, but the experiment requires a value from the user."""
     raise ValueError(f"missing; {hint}")
 
 
 def segmentation_blocks(depth: int) -> list[int]:
-    """Blocks at a third, half, two thirds and the end (official: 3, 5, 7, 11 of 12; 7, 11, 15, 23 of 24)."""
+    """Return the blocks at a third, half, two thirds and the end (official: 3, 5, 7, 11 of 12; 7, 11, 15, 23 of 24)."""
     return [round(depth * fraction) - 1 for fraction in (1 / 3, 1 / 2, 2 / 3, 1)]
 
 
 def quarter_blocks(depth: int) -> list[int]:
-    """The last block of each quarter (2, 5, 8, 11 of 12)."""
+    """Return the last block of each quarter (2, 5, 8, 11 of 12)."""
     return [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
 
 
 def last_block(depth: int) -> list[int]:
-    """The last block, in a list."""
+    """Return the index of the last block, in a list."""
     return [depth - 1]
 
 
 def sliding_stride(size: int) -> int:
-    """Two thirds of a window (official: 341 of 512)."""
+    """Return two thirds of the window size (official: 341 of 512)."""
     return size * 341 // 512
 
 
 def tenth_of_run(steps: int, accumulate: int) -> int:
-    """Batches in a tenth of a number of optimizer steps, at least one."""
+    """Return the number of batches in a tenth of the optimizer steps, at least one."""
     return max(1, steps * accumulate // 10)
 
 
 def evaluation_resize(size: int) -> int:
-    """Pixels of the shorter side before the central crop (official: 8/7 of the size, from 384 on the size itself)."""
+    """Return the shorter side in pixels before the central crop (official: 8/7 of the size; the size from 384 on)."""
     if not isinstance(size, int):
         raise ValueError(f"backbone.img_size must be an integer, the side of square images, got {size}")
     return size if size >= 384 else int(size / (224 / 256))
 
 
 def without_credential(variable: str, host: str) -> bool:
-    """Whether neither the environment variable nor the netrc file has a credential for the host."""
+    """Return whether neither the environment variable nor the netrc file has a credential for the host."""
     if os.environ.get(variable):
         return False
     try:

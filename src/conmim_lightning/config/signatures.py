@@ -8,14 +8,14 @@ from typing import Any
 
 _HYDRA_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 _PACKAGE = "conmim_lightning."
-_CUTOFF = 0.45  # of difflib's similarity
-_SHORT = 3  # characters of names that are part of many others
+_CUTOFF = 0.45  # smallest similarity by difflib
+_SHORT = 3  # characters of names that are contained in many others
 
 Parameters = dict[str, inspect.Parameter]
 
 
 def targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dictionary with a ``_target_``, with its dotted name."""
+    """Yield the dotted name and content of every dictionary with a ``_target_``."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield name, node
@@ -27,7 +27,7 @@ def targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and fault of each argument that does not fit the target's signature."""
+    """Yield key and fault of each argument that does not fit the target's signature."""
     try:
         parameters = _parameters(_locate(node["_target_"]))
     except (ImportError, AttributeError, ValueError, TypeError) as error:
@@ -50,7 +50,7 @@ def signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def allowed(key: str, keys: Iterable[str]) -> str:
-    """Name the allowed keys that are closest to an unknown one, then all of them."""
+    """Return a text with the allowed keys that are closest to an unknown key, then all of them."""
     names = [str(name) for name in keys if name not in _HYDRA_KEYS]
     contained = [name for name in names if len(name) > _SHORT and (name in key or key in name)]
     closest = list(dict.fromkeys([*contained, *get_close_matches(key, names, n=2, cutoff=_CUTOFF)]))[:2]
@@ -59,9 +59,9 @@ def allowed(key: str, keys: Iterable[str]) -> str:
 
 
 def _parameters(target: Any) -> Parameters:
-    """The parameters of a target; what a class passes on to a base class is that class's.
+    """Return the parameters of a target, including those that a class passes on to its base class.
 
-    It passes on keywords to a base class of ours, and everything if it takes ``*args`` and ``**kwargs``.
+    ``**kwargs`` are passed on to a base class of this package; ``*args`` and ``**kwargs`` together, to any base class.
     """
     parameters = dict(inspect.signature(target).parameters)
     passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -72,12 +72,12 @@ def _parameters(target: Any) -> Parameters:
     if base is object or not (passes_all or base.__module__.startswith(_PACKAGE)):
         return parameters
     own = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    inherited = _parameters(base)  # the class may set them itself
+    inherited = _parameters(base)  # the class may set some of them itself
     return {name: p.replace(default=None) for name, p in inherited.items()} | own
 
 
 def _locate(target: str) -> Any:
-    """The object that a dotted path names."""
+    """Return the object at a dotted path."""
     names = target.split(".")
     for length in range(len(names) - 1, 0, -1):
         try:

@@ -19,7 +19,7 @@ def one_thread(_: int) -> None:
 def train_loader(
     dataset: ImageDataset[Any], *, sampler: ResumableSampler, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
-    """Whole batches of the samples that the sampler names."""
+    """Return a loader of full batches, in the sampler's order."""
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -42,14 +42,14 @@ def evaluation_loader(
     num_devices: int = 1,
     limit: int | None = None,
 ) -> DataLoader[Any]:
-    """Batches of every image, in order; device r of R takes the r-th, (r + R)-th, ... image.
+    """Return a loader of all images in order; device r of R loads images r, r + R, r + 2R, ... .
 
     Args:
-        dataset: images.
+        dataset: dataset to load.
         batch_size: images per batch and device.
         num_workers: loader processes.
-        rank: r.
-        num_devices: R.
+        rank: rank r of this device, 0 to R - 1.
+        num_devices: number of devices R.
         limit: largest number of images, evenly spaced over the dataset; None for all.
     """
     count = len(dataset) if limit is None else min(len(dataset), limit)
@@ -61,5 +61,5 @@ def evaluation_loader(
         num_workers=num_workers,
         worker_init_fn=one_thread,
         collate_fn=dataset.collate,
-        generator=torch.Generator(),  # the global one belongs to training
+        generator=torch.Generator(),  # otherwise the loader draws from the global one, which training uses
     )

@@ -1,1 +1,1 @@
-"""Pretext losses; they know neither models nor masking rules."""
+"""Pretext losses, which do not depend on models or masking rules."""

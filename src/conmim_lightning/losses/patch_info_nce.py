@@ -11,19 +11,19 @@ Dictionary = Literal["image", "device"]
 
 
 class PatchInfoNCE(nn.Module):
-    """Each hidden patch must find its own key among all K patches of its image.
+    """InfoNCE loss: the query of each hidden patch must match its own key among the keys of all K patches of its image.
 
     Loss = mean over hidden positions j of -log softmax_i(<q_j, k_i> / temperature)[i = j], with q and k scaled to unit
-    length and i over all K patches, hidden and visible. A model that knows nothing scores ln K. Computed in float32
+    length and i over all K patches, hidden and visible. An uninformed model scores ln K. It is computed in float32
     for half-precision inputs and in the dtype of the inputs otherwise; keys receive no gradient.
 
     Shapes: B images, K patches, C projected width.
 
     Args:
-        temperature: divides the cosine similarities, > 0. 0.1 in the paper.
+        temperature: divisor of the cosine similarities, > 0; 0.1 in the paper.
         dictionary: "image" takes the K keys of the same image (the method); "device" takes the B * K keys of all images
             on this device (an ablation of the paper).
-        similarity_filter: drops, for a hidden patch j, every negative key i with <k_i, k_j> above this cosine, in
+        similarity_filter: cosine <k_i, k_j> above which the negative key i is dropped for the hidden patch j, in
             (-1, 1]; None keeps all (the method). An ablation of the paper.
 
     Raises:
@@ -49,10 +49,10 @@ class PatchInfoNCE(nn.Module):
         self.similarity_filter = similarity_filter
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor, indices: Tensor | None = None) -> Tensor:
-        """Mean loss over the hidden patches.
+        """Return the mean loss over the hidden patches.
 
         Args:
-            queries: (B, K, C) projected student tokens; those of visible patches are not read.
+            queries: (B, K, C) projected student tokens; tokens of visible patches are not read.
             keys: (B, K, C) projected teacher tokens.
             mask: (B, h, w) or (B, K) bool, True = hidden; at least one hidden patch in the batch.
             indices: (B, R) indices of the hidden patches, see ``hidden_patch_indices``; None computes them.
@@ -75,34 +75,34 @@ class PatchInfoNCE(nn.Module):
             return torch.where(hidden.gather(1, indices), per_patch, 0).sum() / hidden.sum()
 
     def logits(self, queries: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
-        """Cosine similarities over temperature of some patches, (B, R) indices, with all keys of their dictionary.
+        """Return cosine / temperature of the queries at (B, R) indices with all keys of their dictionary.
 
         Returns:
-            (B, R, K), or (B, R, B * K) with the device's dictionary.
+            (B, R, K), or (B, R, B * K) if ``dictionary`` is "device".
         """
         queries, keys = _normalized(_gather_patches(queries, indices)) / self.temperature, _normalized(keys.detach())
         dictionary = keys if self.dictionary == "image" else keys.flatten(0, 1)  # (B, K, C) or (B * K, C)
         logits = queries @ dictionary.mT
         if self.similarity_filter is not None:
             too_similar = _gather_patches(keys, indices) @ dictionary.mT > self.similarity_filter
-            too_similar.scatter_(2, self._positives(indices, keys)[..., None], False)  # the positive stays
+            too_similar.scatter_(2, self._positives(indices, keys)[..., None], False)  # the positive is kept
             logits = logits.masked_fill(too_similar, -torch.inf)
         return logits
 
     def _positives(self, indices: Tensor, keys: Tensor) -> Tensor:
-        """(B, R) indices of the patches' own keys in their dictionary."""
+        """Return the (B, R) indices of the patches' own keys in their dictionary."""
         if self.dictionary == "image":
             return indices
         return indices + torch.arange(len(keys), device=indices.device)[:, None] * keys.shape[1]
 
 
 def hidden_patch_indices(mask: Tensor, max_hidden: int = 0) -> Tensor:
-    """Indices of the hidden patches per image, in their order; an image with fewer than another gets visible ones.
+    """Return the indices of each image's hidden patches, in order; visible patches fill up images with fewer of them.
 
     Args:
         mask: (B, K) or (B, h, w) bool, True = hidden.
-        max_hidden: largest number of hidden patches of an image, R; more are left out. 0 counts them, for which a GPU
-            must be waited for.
+        max_hidden: largest number of hidden patches in an image, R; more are left out. 0 counts them, which waits for
+            a GPU.
 
     Returns:
         (B, R) int64, R at least 1.
@@ -113,11 +113,11 @@ def hidden_patch_indices(mask: Tensor, max_hidden: int = 0) -> Tensor:
 
 
 def _gather_patches(tokens: Tensor, indices: Tensor) -> Tensor:
-    """(B, K, C) tokens, (B, R) indices -> (B, R, C)."""
+    """Gather tokens: (B, K, C) tokens, (B, R) indices -> (B, R, C)."""
     return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 def _normalized(tokens: Tensor) -> Tensor:
-    """Scale the last dimension to unit length, in float32 at least."""
+    """Scale the last dimension to unit length, at least in float32."""
     wide = tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
     return F.normalize(wide, dim=-1)

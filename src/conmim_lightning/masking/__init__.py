@@ -1,1 +1,1 @@
-"""Masking rules: which patches to hide from the student, without seeing the image."""
+"""Masking rules: which patches to hide from the student, independent of the image."""

@@ -1,4 +1,4 @@
-"""Blocks of random shape, as in BEiT (arXiv 2106.08254), with an exact count."""
+"""Masking by blocks of random shape, as in BEiT (arXiv 2106.08254), with an exact number of hidden patches."""
 
 import math
 
@@ -12,9 +12,9 @@ class BlockMasking:
     """Hide rectangles of random area and aspect ratio until exactly ``num_hidden`` patches are hidden.
 
     official: BEiT's rule, 75 of 196 patches, blocks of at least 16 patches, aspect ratio in (0.3, 1/0.3), ten attempts
-    per block. differs from official: if no further block fits, BEiT hides fewer patches; here single patches make up
-    the exact count. Once fewer than ``min_block`` patches are missing, blocks have that area; BEiT samples it between
-    the two.
+    per block. differs from official: if no further block fits, BEiT hides fewer patches; here single patches complete
+    the exact number. Once fewer than ``min_block`` patches are missing, blocks have the area ``min_block``; BEiT
+    samples the area between both numbers.
 
     Args:
         grid_size: patches per side of the square image.

@@ -1,4 +1,4 @@
-"""Masking of random square units, as in the published recipe; units of one patch are uniform masking."""
+"""Masking of random square units, as in the published recipe; units of one patch give uniform masking."""
 
 import math
 
@@ -19,7 +19,7 @@ class RandomUnitMasking:
 
     Args:
         grid_size: patches per side of the square image.
-        unit_size: patches per side of a unit; must divide grid_size. 1 hides single patches uniformly.
+        unit_size: patches per side of a unit, which must divide grid_size; 1 hides single patches uniformly.
         ratio: fraction of the units to hide, in (0, 1).
 
     Raises:

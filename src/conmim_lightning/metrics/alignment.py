@@ -1,4 +1,4 @@
-"""Metrics of the pretext task, because a falling loss says little."""
+"""Metrics of the pretext task, because a decreasing loss is not informative enough."""
 
 import torch
 from torch import Tensor, nn
@@ -7,19 +7,19 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Compute the metrics of one batch.
+    """Return the metrics of one batch.
 
     Shapes: B images, K patches, C projected width.
 
     Args:
-        queries: (B, K, C).
-        keys: (B, K, C).
+        queries: (B, K, C) projected student tokens.
+        keys: (B, K, C) projected teacher tokens.
         mask: (B, h, w) bool, True = hidden.
 
     Returns:
         Scalars. ``retrieval_top1``: fraction of the hidden patches whose own key is the most similar of the K.
         ``position_only_top1``: the same with each key replaced by the mean key of the other images at its position.
-        ``position_only_fraction``: the latter over the former, i.e. how much of the retrieval position alone explains
+        ``position_only_fraction``: ratio of the second to the first: how much of the retrieval position alone explains
         (NaN if nothing is retrieved; both are absent for a single image). ``positive_similarity``,
         ``hardest_negative_similarity``: mean cosines of hidden patches. ``key_spread``: standard deviation of
         unit-length keys, averaged over dimensions, times sqrt(C): 1 if they fill the sphere evenly, 0 if they
@@ -31,7 +31,7 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
         hidden = mask.flatten(1)
         similarity = q @ k.transpose(1, 2)  # (B, K, K)
         positive = similarity.diagonal(dim1=1, dim2=2)
-        others = similarity - 4 * torch.eye(k.shape[1], device=k.device)  # moves the positive below any cosine
+        others = similarity - 4 * torch.eye(k.shape[1], device=k.device)  # makes the positive smaller than any cosine
         retrieval = _mean_hidden((positive > others.amax(2)).float(), hidden)
         metrics = {
             "retrieval_top1": retrieval,
@@ -51,15 +51,15 @@ def alignment(queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
 
 def effective_rank(vectors: Tensor) -> Tensor:
-    """exp(entropy of the normalised eigenvalues of the covariance) (Roy, Vetterli 2007); (S, C) -> scalar.
+    """Return exp(entropy of the normalised covariance eigenvalues) (Roy, Vetterli 2007); (S, C) -> scalar.
 
     NaN if a vector is not finite.
     """
     centred = vectors - vectors.mean(0)
     covariance = centred.T @ centred
     finite = covariance.isfinite().all()
-    covariance = torch.where(finite, covariance, 0.0)  # the solver accepts nothing else
-    if covariance.device.type == "mps":  # which has no eigenvalue solver
+    covariance = torch.where(finite, covariance, 0.0)  # the solver requires finite values
+    if covariance.device.type == "mps":  # MPS has no eigenvalue solver
         covariance = covariance.cpu()
     eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
     fraction = eigenvalues / eigenvalues.sum().clamp(min=torch.finfo(eigenvalues.dtype).tiny)
@@ -68,7 +68,7 @@ def effective_rank(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def relative_distance(module: nn.Module, reference: nn.Module) -> Tensor:
-    """Norm of the difference of all parameters over the norm of the reference's."""
+    """Return the norm of the difference of all parameters divided by the norm of the reference's parameters."""
     first, second = [[p.detach() for p in module.parameters()] for module in (module, reference)]
     difference = torch.stack(torch._foreach_norm(torch._foreach_sub(first, second))).norm()
     return difference / torch.stack(torch._foreach_norm(second)).norm()

@@ -13,9 +13,9 @@ _BINS = 15
 
 
 class ClassificationMetrics(nn.Module):
-    """Accuracies and calibration error over a split, each image counted once over all devices.
+    """Accuracies and calibration error of a split; each image is counted once over all devices.
 
-    "top1", "top5", "mean_class_top1" (mean over the classes that occur), and "calibration_error": the expected
+    Metrics: "top1", "top5", "mean_class_top1" (mean over the classes that occur), "calibration_error": the expected
     calibration error over 15 bins of confidence (Guo et al. 2017, arXiv 1706.04599). With fewer than five classes
     "top5" uses all of them. Images without a class (-1) are left out.
 
@@ -40,7 +40,7 @@ class ClassificationMetrics(nn.Module):
 
         Args:
             scores: (B, K) probabilities.
-            labels: (B,) classes, -1 for none.
+            labels: (B,) classes, -1 = no class.
             broken: B strings, empty for readable images.
         """
         labelled = labels >= 0
@@ -55,14 +55,14 @@ class ClassificationMetrics(nn.Module):
         Raises:
             ValueError: no image could be read, or none has a class.
         """
-        self.labelled.update(0)  # a device may have seen no image
+        self.labelled.update(0)  # a device may have received no image
         unreadable = self.unreadable.as_metric()
         if not self.labelled.compute():
             raise ValueError("none of the evaluated images can be read, or none has a class")
         return {name: value.float() for name, value in self.metrics.compute().items()} | unreadable
 
     def reset(self) -> None:
-        """Reset."""
+        """Reset all metrics."""
         for metric in (self.metrics, self.labelled, self.unreadable):
             metric.reset()
 
@@ -104,7 +104,7 @@ class HeadAccuracy(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Add (M, B, K) scores of images with (B,) labels; -1 is left out."""
+        """Add (M, B, K) scores of images with (B,) labels; images with label -1 are left out."""
         self.correct += ((scores.argmax(-1) == labels) & (labels >= 0)).sum(1)
         self.total += (labels >= 0).sum()
 

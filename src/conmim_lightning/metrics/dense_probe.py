@@ -1,4 +1,4 @@
-"""Linear probes on frozen patch tokens: what a single token encodes of its patch."""
+"""Linear probes on frozen patch tokens, which measure what a single token encodes of its patch."""
 
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -18,11 +18,11 @@ _PURITY = 0.25
 
 
 class PatchTargets(NamedTuple):
-    """What the probes predict of each patch.
+    """Targets that the probes predict for each patch.
 
     Attributes:
         inside: (B, N) float, fraction of the patch's pixels that belong to objects, 0 to 1.
-        second: (B, N) float, fraction of the patch's second most frequent class, 0 to 1/2; above 0, a border crosses
+        second: (B, N) float, fraction of the patch's second most frequent class, 0 to 1/2; if above 0, a border crosses
             the patch.
         label: (B, N) int64, most frequent class of the patch, -1 = background.
     """
@@ -33,7 +33,7 @@ class PatchTargets(NamedTuple):
 
 
 def patch_targets(class_map: Tensor, grid_size: tuple[int, int], num_classes: int) -> PatchTargets:
-    """Summarise class maps by patch.
+    """Return the targets of the patches of class maps.
 
     Args:
         class_map: (B, H, W) integers from 0 to num_classes - 1, -1 = background.
@@ -63,7 +63,7 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
     Args:
         features: (S, D) float, standardised.
         target: (S,) bool.
-        penalty: of the squared weights, relative to the mean loss; > 0.
+        penalty: factor of the squared weights, relative to the mean loss; > 0.
 
     Returns:
         (D + 1,) weights; the last is the intercept, which is not penalised.
@@ -86,17 +86,17 @@ def logistic_probe(features: Tensor, target: Tensor, *, penalty: float = 1e-3) -
 
 
 class DenseProbe(Metric):
-    """AUROC on query images of linear probes fitted to reference images.
+    """AUROC of linear probes that are fitted to reference images and tested on query images.
 
-    ``object``: object or background, for patches that are at least three quarters one or the other. ``border``: does a
-    border cross the patch, for patches whose second class covers at least a quarter or nothing. ``class``: which class,
-    one against the rest, mean over classes, for patches at least three quarters object. 0.5 is chance.
+    ``object``: object or background, for patches that are at least three quarters one of them. ``border``: does a
+    border cross the patch, for patches whose second class covers at least a quarter or nothing. ``class``: each class
+    against the rest, mean over classes, for patches at least three quarters object. 0.5 is chance level.
 
     Shapes: B images, N patches, D width.
 
     Args:
         num_classes: object classes in the class maps, >= 1.
-        max_patches: at most this many reference patches, sampled with a fixed seed, are used for fitting.
+        max_patches: largest number of reference patches used for fitting, sampled with a fixed seed.
     """
 
     full_state_update = False
@@ -114,7 +114,7 @@ class DenseProbe(Metric):
 
         Args:
             tokens: (B, N, D) frozen features.
-            targets: of the same patches.
+            targets: targets of the same patches.
             reference: True to fit on them, False to test on them.
         """
         role = "reference" if reference else "query"
@@ -143,7 +143,7 @@ class DenseProbe(Metric):
         }
 
     def object_probability(self, tokens: Tensor) -> Tensor:
-        """Probability that each patch is an object, by the probe of the last ``compute``; (B, N, D) -> (B, N).
+        """Return the probability that each patch is an object, by the last ``compute``'s probe; (B, N, D) -> (B, N).
 
         NaN everywhere if all reference patches had one label.
         """
@@ -155,7 +155,7 @@ class DenseProbe(Metric):
     def _patches(self, role: str) -> Patches:
         states = {name: getattr(self, f"{role}_{name}") for name in _FIELDS}
         patches = {name: torch.cat(value) if isinstance(value, list) else value for name, value in states.items()}
-        on_mps = patches["tokens"].device.type == "mps"  # which has no float64
+        on_mps = patches["tokens"].device.type == "mps"  # MPS has no float64
         return {name: value.cpu() for name, value in patches.items()} if on_mps else patches
 
     @staticmethod
@@ -178,7 +178,7 @@ class DenseProbe(Metric):
 
 
 def _score(tokens: Tensor, weights: Tensor) -> Tensor:
-    """(..., D) standardised tokens and (D + 1,) weights -> (...) scores."""
+    """Return scores: (..., D) standardised tokens, (D + 1,) weights -> (...)."""
     return F.pad(tokens.double(), (0, 1), value=1.0) @ weights
 
 

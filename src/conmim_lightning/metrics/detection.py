@@ -26,18 +26,18 @@ _NAMES = {
 
 
 class DetectionMetrics(nn.Module):
-    """COCO's average precision of boxes, and of masks, over a split; each image is counted once over all devices.
+    """COCO's average precision of boxes and masks over a split; each image is counted once over all devices.
 
-    "box_ap" (mean over IoU thresholds of .5 to .95), "box_ap50", "box_ap75", "box_ap_small", "_medium", "_large" (below
-    32 x 32 pixels, 96 x 96, above), "box_recall" of 100 detections per image; the same with "mask_". As in COCO, -1
-    means that there are no objects of a kind, and crowds are ignored.
+    "box_ap" (mean over IoU thresholds of .5 to .95), "box_ap50", "box_ap75", "box_ap_small", "_medium", "_large" (area
+    below 32 x 32 pixels, below 96 x 96, above), "box_recall" of 100 detections per image; the same with "mask_". As in
+    COCO, -1 means that there are no objects of a kind, and crowds are ignored.
 
     Args:
-        masks: evaluate masks, too.
+        masks: whether to evaluate masks, too.
         backend: "faster_coco_eval", or "pycocotools", which takes two to three times as long (RESULTS.md).
 
     Attributes:
-        per_class: of the last ``compute``, by "box" or "mask", average precision by class index.
+        per_class: average precision by class index, by "box" or "mask", of the last ``compute``.
 
     Raises:
         ValueError: the backend is not installed.
@@ -64,10 +64,10 @@ class DetectionMetrics(nn.Module):
         self.per_class: dict[str, dict[int, float]] = {}
 
     def update(self, detections: Sequence[Detections], objects: Sequence[Objects], broken: Sequence[str]) -> None:
-        """Add images; unreadable ones are only counted.
+        """Add images; unreadable images are only counted.
 
         Args:
-            detections: of each image.
+            detections: detected objects of each image.
             objects: annotated objects of each image, in the same coordinates.
             broken: one string per image, empty for readable images.
         """
@@ -93,7 +93,7 @@ class DetectionMetrics(nn.Module):
         return metrics | self.unreadable.as_metric()
 
     def reset(self) -> None:
-        """Reset; ``per_class`` stays."""
+        """Reset all metrics; ``per_class`` is kept."""
         self.precision.reset()
         self.unreadable.reset()
 
@@ -103,7 +103,7 @@ def _fields(source: object, *names: str) -> dict[str, Tensor]:
 
 
 def _gather(metric: MeanAveragePrecision) -> None:
-    """Replace the state by that of all devices, in the order of the split: device r of R has images r, r + R, ... ."""
+    """Gather the state of all devices, in the order of the split: device r of R has images r, r + R, ... ."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     for name, local in metric.metric_state.items():

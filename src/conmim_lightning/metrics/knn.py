@@ -11,11 +11,11 @@ from torchmetrics import Metric
 class KNNAccuracy(Metric):
     """Top-1 and top-5 accuracy of k nearest neighbours by cosine, votes weighted by exp(cosine / temperature).
 
-    Exact, in chunks of queries; independent of the order of updates except for ties. Shapes: B images, D width.
+    The search is exact, in chunks of queries; the order of updates matters only for ties. Shapes: B images, D width.
 
     Args:
-        num_neighbors: k, >= 1; all reference images vote if there are fewer.
-        temperature: > 0; 0.07 in the references.
+        num_neighbors: k, >= 1; if there are fewer reference images, all of them vote.
+        temperature: temperature of the votes, > 0; 0.07 in the references.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -37,9 +37,9 @@ class KNNAccuracy(Metric):
         """Add images.
 
         Args:
-            features: (B, D), of any norm.
+            features: (B, D) features, not necessarily of unit norm.
             labels: (B,) int64, 0-based.
-            reference: True for neighbours, False for images to classify.
+            reference: True for possible neighbours, False for images to classify.
         """
         role = "reference" if reference else "query"
         getattr(self, f"{role}_features").append(F.normalize(features.float(), dim=1))
@@ -76,21 +76,21 @@ def knn_votes(
     num_classes: int,
     chunk: int = 1 << 16,
 ) -> dict[int, Tensor]:
-    """Compute the votes of the nearest neighbours, exactly, one chunk of neighbours at a time.
+    """Return the votes of the exact nearest neighbours, computed in chunks of neighbours.
 
     Shapes: B queries, N neighbours, D width, K classes.
 
     Args:
-        queries: (B, D) of unit norm.
-        bank: (N, D) of unit norm, float32 or float16, on any device; chunks are moved to that of the queries.
-        bank_labels: (N,) classes.
-        num_neighbors: each k to vote with, from 1 to N.
+        queries: (B, D) features of unit norm.
+        bank: (N, D) features of unit norm, float32 or float16, on any device; chunks are moved to the queries' device.
+        bank_labels: (N,) classes of the neighbours.
+        num_neighbors: values of k, from 1 to N.
         temperature: votes are weighted by exp(cosine / temperature).
         num_classes: K.
         chunk: neighbours compared at a time.
 
     Returns:
-        (B, K) sums of weights, by k.
+        (B, K) sums of vote weights, by k.
     """
     largest = max(num_neighbors)
     best = torch.zeros(len(queries), 0, device=queries.device)

@@ -12,7 +12,7 @@ _CHUNK = 1 << 24  # pixels counted at once
 
 
 class SegmentationMetrics(nn.Module):
-    """Metrics of one confusion matrix over a split, summed over all devices; pixels without a class are left out.
+    """Metrics of a split from a confusion matrix, summed over all devices; pixels without a class are left out.
 
     "miou": mean over classes of intersection over union; classes that neither occur nor are predicted are left out.
     "pixel_accuracy": fraction of correct pixels. "mean_class_accuracy": mean over the classes that occur of the
@@ -22,7 +22,7 @@ class SegmentationMetrics(nn.Module):
         num_classes: K, >= 2.
 
     Attributes:
-        matrix: (K, K) pixels of the last ``compute``, rows are classes, columns predictions; None before.
+        matrix: (K, K) pixel counts of the last ``compute``, rows are classes, columns predictions; None before.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -35,8 +35,8 @@ class SegmentationMetrics(nn.Module):
         """Add images.
 
         Args:
-            predictions: of each image (H, W) classes.
-            labels: of each image (H, W) classes, -1 for none.
+            predictions: (H, W) predicted classes of each image.
+            labels: (H, W) annotated classes of each image, -1 = no class.
             broken: one string per image, empty for readable images.
         """
         self.unreadable.count(broken)
@@ -53,7 +53,7 @@ class SegmentationMetrics(nn.Module):
             ValueError: no pixel has a class.
         """
         none = torch.zeros(0, dtype=torch.long, device=self.confusion.device)
-        self.confusion.update(none, none)  # a device may have seen no image
+        self.confusion.update(none, none)  # a device may have received no image
         self.matrix = self.confusion.compute()
         unreadable = self.unreadable.as_metric()
         if not self.matrix.sum():
@@ -61,20 +61,20 @@ class SegmentationMetrics(nn.Module):
         return matrix_metrics(self.matrix) | unreadable
 
     def reset(self) -> None:
-        """Reset; ``matrix`` stays."""
+        """Reset all metrics; ``matrix`` is kept."""
         self.confusion.reset()
         self.unreadable.reset()
 
 
 def class_ious(matrix: Tensor) -> Tensor:
-    """(K,) float32 IoU from a (K, K) confusion matrix; NaN for classes that neither occur nor are predicted."""
+    """Return (K,) float32 IoU of a (K, K) confusion matrix; NaN for classes that neither occur nor are predicted."""
     counts = matrix.double()
     correct = counts.diagonal()
     return (correct / (counts.sum(0) + counts.sum(1) - correct)).float()
 
 
 def matrix_metrics(matrix: Tensor) -> dict[str, Tensor]:
-    """Metrics of a (K, K) confusion matrix, see ``SegmentationMetrics``."""
+    """Return the metrics of a (K, K) confusion matrix, see ``SegmentationMetrics``."""
     counts = matrix.double()
     correct, of_class = counts.diagonal(), counts.sum(1)
     occurs = of_class > 0

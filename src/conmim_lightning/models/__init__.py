@@ -1,1 +1,1 @@
-"""Networks; they do not know any loss."""
+"""Networks, which do not depend on any loss."""

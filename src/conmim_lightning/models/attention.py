@@ -1,10 +1,10 @@
-"""Attention with an additive position bias, in three implementations with the same result.
+"""Attention with an additive position bias, in three equivalent implementations.
 
 Measured (``RESULTS.md``, "Speed of the step"): on CPUs, torch's ``scaled_dot_product_attention`` has no kernel that
 gives the bias a gradient and falls back to float32, which takes twice the time of the plain operations under bfloat16.
-On GPUs its fused kernels take the bias in the dtype of the queries; the one for training also wants rows that start at
-multiples of 8 entries, else torch copies the bias in every block. The latter follows from torch's sources and has not
-been measured; ``benchmark.stages=[attention]`` measures it on your device, FlexAttention included.
+On GPUs its fused kernels need the bias in the dtype of the queries; the training kernel also needs rows that start at
+multiples of 8 entries, else torch copies the bias in every block. This follows from torch's source code and was not
+measured; ``benchmark.stages=[attention]`` measures it on your device, FlexAttention included.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Implementation = Literal["auto", "eager", "sdpa", "flex"]
 """How attention is computed: plain operations; ``scaled_dot_product_attention``; FlexAttention, on a GPU only. "auto"
 is eager on a CPU and sdpa elsewhere."""
 
-_ALIGNMENT = 8  # entries
+_ALIGNMENT = 8  # entries of a row
 
 
 def eager(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Attention by plain operations; all (B, H, T, d), the bias (H, T, T)."""
+    """Compute attention by plain operations; query, key, value and result are (B, H, T, d), the bias is (H, T, T)."""
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if bias is not None:
         logits = logits + bias
@@ -33,13 +33,13 @@ def eager(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropou
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Attention by torch's ``scaled_dot_product_attention``; shapes as for ``eager``."""
+    """Compute attention by torch's ``scaled_dot_product_attention``; shapes as for ``eager``."""
     mask = None if bias is None else bias.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
 
 def flex(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """FlexAttention, compiled on GPUs; shapes as for ``eager``, with a bias and without dropout."""
+    """Compute FlexAttention, compiled on GPUs; shapes as for ``eager``; it needs a bias and has no dropout."""
     from torch.nn.attention.flex_attention import flex_attention
 
     assert bias is not None
@@ -66,7 +66,7 @@ IMPLEMENTATIONS = {"eager": eager, "sdpa": sdpa, "flex": flex}
 
 
 def resolve_implementation(implementation: Implementation, device: torch.device) -> Literal["eager", "sdpa", "flex"]:
-    """Resolve "auto" for a device; "flex" falls back to "auto" on a CPU."""
+    """Return the implementation to use on a device; "auto", and "flex" on a CPU, become eager on CPUs, else sdpa."""
     if implementation == "auto" or (implementation == "flex" and device.type == "cpu"):
         return "eager" if device.type == "cpu" else "sdpa"
     return implementation
@@ -90,12 +90,12 @@ def check_implementation(backbone: nn.Module, implementation: Implementation) ->
 def beit_attention(
     attention: Attention, tokens: Tensor, bias: Tensor | None, implementation: Implementation = "auto"
 ) -> Tensor:
-    """Apply timm's BEiT attention with a bias from outside; its parameters and names stay timm's.
+    """Apply timm's BEiT attention with a given bias, using timm's module and parameters.
 
     Args:
-        attention: of a block of timm's ``Beit``.
+        attention: attention module of a block of timm's ``Beit``.
         tokens: (B, T, D).
-        bias: (H, T, T), see ``prepare_bias``; None for none.
+        bias: (H, T, T), see ``prepare_bias``; None for no bias.
         implementation: see ``Implementation``.
 
     Returns:
@@ -121,12 +121,12 @@ def layer_scaled(block: nn.Module, index: Literal[1, 2], values: Tensor) -> Tens
 
 
 def run_block(block: nn.Module, tokens: Tensor, attend: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
-    """Run a pre-norm block of timm's vision Transformers with attention from outside.
+    """Run a pre-norm block of timm's vision Transformers with a given attention function.
 
     Args:
-        block: of timm's ``Beit``, ``VisionTransformer`` or ``Eva``, without extra modules.
+        block: block of timm's ``Beit``, ``VisionTransformer`` or ``Eva``, without extra modules.
         tokens: (B, T, D).
-        attend: takes the block's attention module and its normalised input.
+        attend: function of the block's attention module and its normalised input.
 
     Returns:
         (B, T, D).
@@ -139,7 +139,7 @@ def run_block(block: nn.Module, tokens: Tensor, attend: Callable[[nn.Module, Ten
 
 
 def prepare_bias(bias: Tensor, implementation: Implementation = "auto") -> Tensor:
-    """Convert the bias once per forward pass, for all blocks.
+    """Convert the bias for an implementation, once per forward pass for all blocks.
 
     Args:
         bias: (heads, T, T) float32.
@@ -164,7 +164,7 @@ def align_rows(bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("conmim_lightning::materialize", mutates_args=())
 def _materialize(tensor: Tensor) -> Tensor:
-    """Copy a tensor that the compiler must keep in memory; it would gather the bias from its table in every block."""
+    """Copy a tensor to keep it in memory; else the compiler would gather the bias from its table in every block."""
     return tensor.clone()
 
 

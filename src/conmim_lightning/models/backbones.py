@@ -25,16 +25,16 @@ _FAMILIES = {"relative": Beit, "absolute": VisionTransformer, "rotary": Eva}
 
 @dataclass
 class BackboneInfo:
-    """How a backbone was built, kept on the timm model as ``conmim_info``.
+    """Record of how a backbone was built, stored on the timm model as ``conmim_info``.
 
     Attributes:
-        architecture: timm's name; None for a family that is built from its arguments alone.
-        arguments: of timm's ``create_model``, or of the family's class.
+        architecture: timm's model name; None for a family that is built only from its arguments.
+        arguments: arguments of timm's ``create_model``, or of the family's class.
         head_init_scale: factor of a randomly initialised classifier's weights.
-        weights: where they are from; None for random initialisation.
-        mean: of the images that the weights were trained on; None if unknown.
-        std: likewise.
-        classes: names of the classes of the classifier, in order; empty if there is none.
+        weights: source of the weights; None for random initialisation.
+        mean: mean of the images that the weights were trained on; None if unknown.
+        std: standard deviation of the images that the weights were trained on; None if unknown.
+        classes: class names of the classifier, in order; empty if there is none.
     """
 
     architecture: str | None
@@ -47,7 +47,7 @@ class BackboneInfo:
 
 
 def info_of(backbone: nn.Module) -> BackboneInfo | None:
-    """How a backbone was built; None if timm itself built it."""
+    """Return how a backbone was built; None if it was built by timm directly."""
     return getattr(backbone, "conmim_info", None)
 
 
@@ -71,10 +71,10 @@ def vit(
     head_init_scale: float = 1.0,
     timm_args: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Build a vision Transformer: timm's ``Beit``, as in the method, ``VisionTransformer`` or ``Eva``.
+    """Build a vision Transformer: timm's ``Beit`` (the method), ``VisionTransformer`` or ``Eva``.
 
     Args:
-        embed_dim: width.
+        embed_dim: width of the tokens.
         depth: number of blocks.
         num_heads: attention heads per block.
         img_size: pixels per side of the square images.
@@ -82,14 +82,14 @@ def vit(
         in_chans: channels of the images.
         init_values: initial layer scale; null for no layer scale.
         positions: "relative" (``Beit``, the method), "absolute" (``VisionTransformer``) or "rotary" (``Eva``).
-        shared_rel_pos_bias: with relative positions, one table for all blocks, as in pre-training; false for one in
-            each block, as in fine-tuning.
-        drop_path_rate: of the last block, in [0, 1).
-        num_classes: of the classifier; 0 for none.
-        global_pool: "avg", "token" or "", see timm; "token" keeps the final norm.
-        weights: where to start from, see ``weights.read.ACCEPTED``; null for random initialisation.
-        branch: "teacher" or "student" of a pre-training run.
-        allow_mismatch: prefixes of names that the weights may lack, have in addition, or have in another shape.
+        shared_rel_pos_bias: whether all blocks share one table of relative positions, as in pre-training; if not, each
+            block has a table, as in fine-tuning.
+        drop_path_rate: drop path rate of the last block, in [0, 1).
+        num_classes: classes of the classifier; 0 for no classifier.
+        global_pool: pooling "avg", "token" or "", see timm; "token" keeps the final norm.
+        weights: source of initial weights, see ``weights.read.ACCEPTED``; null for random initialisation.
+        branch: network to read from a pre-training run, "teacher" or "student".
+        allow_mismatch: prefixes of names that may be missing, unexpected or of another shape in the weights.
         head_init_scale: factor of a randomly initialised classifier's weights (official: .001 for fine-tuning).
         timm_args: further arguments of timm's class.
 
@@ -150,11 +150,11 @@ def timm_vit(
 ) -> Backbone:
     """Build any of timm's vision Transformers by name.
 
-    A classifier of the weights may have other classes: it is then re-initialised.
+    If the classifier of the weights has other classes, it is re-initialised.
 
     Args:
-        name: as in ``timm.list_models()``, a tag after the first dot is ignored; or "local-dir:" and an exported
-            folder; null takes that of the weights.
+        name: timm's model name, whose tag after the first dot is ignored; or "local-dir:" and an exported
+            folder; null uses the name of the weights.
         weights: see ``vit``.
         branch: see ``vit``.
         allow_mismatch: see ``vit``.
@@ -167,7 +167,7 @@ def timm_vit(
         shared_rel_pos_bias: must be false; timm's models have their own relative positions.
 
     Raises:
-        ValueError: timm does not know the name, or it is no vision Transformer with ``blocks``.
+        ValueError: timm does not know the name, or the model is not a vision Transformer with ``blocks``.
     """
     name = weights if name is None else name
     if name is None:

@@ -18,9 +18,9 @@ class Branch(nn.Module):
     """Encoder and projector.
 
     Args:
-        encoder: of images.
-        projector: of tokens of the encoder's width.
-        project: "all" tokens, the prefix tokens are then dropped; or "masked", see ``ConMIM``.
+        encoder: encoder of images.
+        projector: projector of tokens of the encoder's width.
+        project: tokens to project, "all" (prefix tokens are dropped afterwards) or "masked", see ``ConMIM``.
     """
 
     def __init__(self, encoder: Encoder, projector: nn.Module, *, project: Project = "all") -> None:
@@ -35,10 +35,10 @@ class Branch(nn.Module):
         Args:
             view: (B, C, H, W).
             mask: (B, h, w) bool, True = hidden; None hides nothing.
-            indices: (B, R) indices of the patches that are needed; None for all.
+            indices: (B, R) indices of the patches to project; None for all.
 
         Returns:
-            (B, N, P); zeros at patches that are not projected.
+            (B, N, P) projected patches; zeros at patches that are not projected.
         """
         tokens, prefix = self.encoder(view, mask), self.encoder.num_prefix_tokens
         if self.project == "all":
@@ -53,19 +53,19 @@ class Branch(nn.Module):
 
 
 class ConMIM(nn.Module):
-    """The student sees a masked view, the teacher the whole view; a loss contrasts their projected patches.
+    """Student, which receives a masked view, and teacher, which receives the whole view; a loss compares their patches.
 
     Shapes: B images, C channels, H x W pixels, h x w = N patches, P projected width.
 
     Args:
         backbone: timm backbone, see ``Encoder``.
         projector: factory that takes ``in_dim``, the encoder's width.
-        teacher: factory of the target that takes the student's branch; the method: ``Teacher``.
+        teacher: factory of the target network that takes the student's branch; the method: ``Teacher``.
         locality: see ``Encoder``; 0 is the method.
-        project: "all" tokens, the method. "masked" departs from it to save operations: the student projects only its
+        project: "all" tokens (the method). "masked" departs from it to save operations: the student projects only its
             hidden patches (and visible ones if an image hides fewer than another), the teacher all patches, and neither
-            the class token; the projector's BatchNorm then has the statistics of those tokens.
-        checkpointing: recompute each block of the student in the backward pass: less memory, a quarter more operations
+            the class token; the projector's BatchNorm then has the statistics of these tokens only.
+        checkpointing: whether to recompute the student's blocks in the backward pass: less memory, 1/4 more operations
             in the encoder, the same result.
         attn_implementation: see ``models.attention.Implementation``.
 
@@ -95,15 +95,15 @@ class ConMIM(nn.Module):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether the target is a network with an encoder of its own."""
+        """Whether the target is a network with its own encoder."""
         return hasattr(self.teacher, "branch")
 
     @property
     def teacher_encoder(self) -> Encoder:
-        """The encoder that downstream tasks use (official: the teacher's); the student's if the target has none."""
+        """The encoder for downstream tasks (official: the teacher's); the student's if the target has no encoder."""
         branch = self.teacher.branch if self.has_teacher else self.student
         return cast(Encoder, branch.get_submodule("encoder"))
 
     def teach(self, view: Tensor) -> Tensor:
-        """(B, C, H, W) whole view -> (B, N, P) keys, without gradient."""
+        """Return the keys without gradient: (B, C, H, W) whole view -> (B, N, P)."""
         return self.teacher(view)

@@ -1,4 +1,4 @@
-"""A vision Transformer that outputs feature maps, for larger images than it was pre-trained on."""
+"""Vision Transformer that outputs feature maps, for images larger than in pre-training."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -24,9 +24,9 @@ class DenseVit(nn.Module):
     """Feature maps of patch tokens after chosen blocks, without a final norm, as in BEiT's segmentation and ViTDet.
 
     The backbone is built for the size of pre-training. Its position tables are resized here to ``size``, as in the
-    official fine-tuning; images of other sizes use parts of them, or resized copies. With windows, most blocks attend
-    within windows of the pre-training grid, so that their tables carry over unchanged, and only a few attend globally
-    (ViTDet, arXiv 2203.16527; MIMDet, arXiv 2204.02964); there is no class token then.
+    official fine-tuning; images of other sizes use parts or resized copies of them. With windows, most blocks attend
+    within windows of the pre-training grid, so that their tables stay unchanged, and only a few blocks attend globally
+    (ViTDet, arXiv 2203.16527; MIMDet, arXiv 2204.02964); the class token is then removed.
 
     Shapes: B images, C channels, H x W pixels divisible by the patch size, h x w patches, D width.
 
@@ -35,8 +35,8 @@ class DenseVit(nn.Module):
             that are not needed (norm, classifier, blocks after the last one of ``out_indices``) are removed.
         size: pixels per side of the training images.
         out_indices: indices of the blocks to output, from 0, ascending.
-        global_attn_blocks: indices of the blocks with global attention; null for all of them, without windows.
-        checkpointing: recompute each block in the backward pass instead of storing its activations.
+        global_attn_blocks: indices of the blocks with global attention; null for all blocks, i.e. no windows.
+        checkpointing: whether to recompute each block in the backward pass instead of storing its activations.
 
     Raises:
         ValueError: a number does not fit the backbone, or the backbone is of another family or shares one table.
@@ -74,7 +74,7 @@ class DenseVit(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) normalised images to one map (B, D, h, w) per block of ``out_indices``."""
+        """Map normalised (B, C, H, W) images to one (B, D, h, w) map per block of ``out_indices``."""
         if images.shape[-2] % self.patch_size or images.shape[-1] % self.patch_size:
             raise ValueError(f"images of {tuple(images.shape[-2:])} do not divide into patches of {self.patch_size}")
         embed = self.backbone.patch_embed
@@ -93,7 +93,7 @@ class DenseVit(nn.Module):
         return maps
 
     def _add_positions(self, patches: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, D) patches to (B, T, D) tokens."""
+        """Add positions and prefix tokens: (B, N, D) patches to (B, T, D) tokens."""
         backbone = self.backbone
         if self.absolute is not None:
             positions = self.absolute
@@ -133,7 +133,7 @@ class DenseVit(nn.Module):
         return attention(tokens)
 
     def _rotations(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
-        """Rotary position embeddings of a grid, computed once."""
+        """Return the rotary position embeddings of a grid, which are cached; None if the backbone has none."""
         assert isinstance(self.backbone, Eva)
         rope: Any = self.backbone.rope
         if rope is None:
@@ -141,7 +141,7 @@ class DenseVit(nn.Module):
         if grid not in self._rotations_by_grid:
             with torch.inference_mode(False):  # training may follow
                 rotations = rope.get_embed(shape=grid)
-                if rotations.shape[-2] != grid[0] * grid[1]:  # timm keeps those of one grid
+                if rotations.shape[-2] != grid[0] * grid[1]:  # timm stores the embeddings of a single grid
                     rope.update_feat_shape(list(grid))
                     rotations = rope.get_embed()
                 self._rotations_by_grid[grid] = rotations.clone()
@@ -149,13 +149,13 @@ class DenseVit(nn.Module):
         return self._rotations_by_grid[grid]
 
     def _fit_positions(self, backbone: Backbone) -> None:
-        """Resize positions to ``size``; remove what windows do not use, so that every parameter has a gradient."""
+        """Resize positions to ``size``; remove parameters that windows do not use, so that all have a gradient."""
         side = self.size // self.patch_size
         for index, block in enumerate(backbone.blocks):
             attention = block.get_submodule("attn")
             table = getattr(attention, _TABLE, None)
             if table is not None:
-                attention.relative_position_index = None  # type: ignore[assignment]  # RelativeBias has its own
+                attention.relative_position_index = None  # type: ignore[assignment]  # RelativeBias has its own index
                 if index in self.global_attn_blocks:
                     setattr(attention, _TABLE, nn.Parameter(resize_table(table.detach(), (side, side))))
         self._fit_absolute(backbone, side)
@@ -174,7 +174,7 @@ class DenseVit(nn.Module):
                 attention.num_prefix_tokens = 0  # type: ignore[assignment]
 
     def _fit_absolute(self, backbone: Backbone, side: int) -> None:
-        """Take over absolute positions, resized to ``side`` x ``side`` patches."""
+        """Resize the backbone's absolute positions to ``side`` x ``side`` patches and register them here."""
         self.absolute, self.prefix_position = None, None
         if getattr(backbone, "pos_embed", None) is None:
             return

@@ -24,40 +24,40 @@ from conmim_lightning.models.segmenter import check_maps
 
 Norm = Literal["layer", "batch"]
 NORMS: dict[str, Callable[..., nn.Module]] = {"layer": partial(LayerNorm2d, eps=1e-6), "batch": nn.BatchNorm2d}
-"""Norms of the heads: as in ViTDet, or as in MIMDet's benchmark (there over all devices: trainer.sync_batchnorm)."""
+"""Norms of the heads: "layer" as in ViTDet, "batch" as in MIMDet (there over all devices: trainer.sync_batchnorm)."""
 
 _ASPECT_RATIOS = (0.5, 1.0, 2.0)
-_PASTED = 8  # masks at once, as they are pasted in float32
+_PASTED = 8  # number of masks pasted at once, in float32
 
 
 class Detector(nn.Module):
-    """Feature maps of a vision Transformer, a pyramid, a region proposal network, and heads for boxes and masks.
+    """Mask R-CNN: vision Transformer, feature pyramid, region proposal network, and heads for boxes and masks.
 
-    Proposals, losses and suppression are torchvision's, in float32 for every precision: bfloat16 would move boxes by
-    pixels. As in MIMDet's benchmark, a padded square counts as the image; detected boxes are clipped to the image.
+    Proposals, losses and NMS are torchvision's, in float32 for every precision, because bfloat16 would move boxes by
+    pixels. As in MIMDet's benchmark, the padded square is used as the image; detected boxes are clipped to the image.
 
     Shapes: B images, C channels, S x S pixels.
 
     Args:
         backbone: timm vision Transformer, see ``DenseVit``.
-        num_classes: K, >= 1, without background.
-        size: S.
+        num_classes: number of classes without background, >= 1.
+        size: pixels per side of the padded square, S.
         out_indices: blocks whose maps the pyramid uses, as many as it needs.
-        pyramid: factory that takes the width: ``SimpleFeaturePyramid`` or ``MIMDetFPN``.
+        pyramid: factory that takes the backbone's width: ``SimpleFeaturePyramid`` or ``MIMDetFPN``.
         global_attn_blocks: see ``DenseVit``.
         checkpointing: see ``DenseVit``.
-        masks: also detect masks.
-        norm: of the heads, "layer" or "batch".
-        anchor_sizes: sides in pixels, one per level of the pyramid, the finest first.
-        rpn_top_n: proposals kept after suppression; in training, twice as many per level enter it.
+        masks: whether to also predict masks.
+        norm: norm of the heads, "layer" or "batch".
+        anchor_sizes: anchor sides in pixels, one per level of the pyramid, the finest first.
+        rpn_top_n: proposals kept after NMS; in training, twice as many per level enter NMS.
         box_batch_size_per_image: proposals sampled per image to train the heads.
-        head_channels: of the heads' convolutions.
+        head_channels: channels of the heads' convolutions.
         box_head_dim: width of the linear layer of the box head.
         score_threshold: smallest score of a detection.
         detections_per_img: largest number of detections per image.
 
     Raises:
-        ValueError: a number does not fit.
+        ValueError: the numbers do not fit one another.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Detector(nn.Module):
         return self.maps.backbone
 
     def losses(self, images: Tensor, objects: Sequence[Objects]) -> dict[str, Tensor]:
-        """Compute the losses of a batch, by torchvision's names.
+        """Return the losses of a batch by torchvision's names.
 
         Args:
             images: (B, C, S, S) normalised.
-            objects: of each image, in coordinates of the square.
+            objects: objects of each image, in coordinates of the square.
         """
         targets = [{"boxes": o.boxes, "labels": o.labels + 1, "masks": o.masks.to(torch.uint8)} for o in objects]
         squares = self._squares(images)
@@ -145,12 +145,12 @@ class Detector(nn.Module):
         return rpn_losses | head_losses
 
     def forward(self, images: Tensor, size: Tensor, original: Tensor) -> list[Detections]:
-        """Detect objects.
+        """Return the detections of each image.
 
         Args:
             images: (B, C, S, S) normalised.
             size: (B, 2) height and width of each image within its square.
-            original: (B, 2) height and width of its file.
+            original: (B, 2) height and width of each image file.
         """
         squares = self._squares(images)
         levels = self.net.backbone(images)
@@ -163,7 +163,7 @@ class Detector(nn.Module):
 
 
 class _PyramidBackbone(nn.Module):
-    """The pyramid of an image, in torchvision's interface."""
+    """Backbone and pyramid with torchvision's interface."""
 
     def __init__(self, maps: DenseVit, pyramid: nn.Module) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _PyramidBackbone(nn.Module):
 
 
 class _Float32Anchors(AnchorGenerator):
-    """torchvision's anchors have the dtype of the maps; bfloat16 would move them by pixels."""
+    """Anchors in float32; torchvision uses the dtype of the maps, and bfloat16 would move anchors by pixels."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [features.float() for features in feature_maps])
@@ -221,7 +221,7 @@ def _network(
 
 
 def _to_file(result: dict[str, Tensor], size: list[int], original: list[int]) -> Detections:
-    """Convert from coordinates of the square to those of the file."""
+    """Convert detections from coordinates of the square to coordinates of the image file."""
     boxes = clip_boxes_to_image(result["boxes"], (size[0], size[1]))
     keep = remove_small_boxes(boxes, 1e-2)
     factors = boxes.new_tensor([original[1] / size[1], original[0] / size[0]]).repeat(2)

@@ -1,4 +1,4 @@
-"""A timm vision Transformer with a mask token (ConMIM, arXiv 2205.09616; masking as in BEiT, arXiv 2106.08254)."""
+"""timm vision Transformer with a mask token (ConMIM, arXiv 2205.09616; masking as in BEiT, arXiv 2106.08254)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,20 +24,20 @@ RunBlock = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Encoder(nn.Module):
-    """Replace the patch embeddings of hidden patches by one learned token and encode all tokens.
+    """Encoder that replaces the embeddings of hidden patches by one learned token and encodes all tokens.
 
     Shapes: B images, C channels, H x W pixels, h x w patches, N = h * w, T = prefix tokens + N, D width.
 
     Args:
         backbone: timm ``Beit`` (the method: shared relative position bias), ``VisionTransformer`` (absolute positions)
             or ``Eva`` (rotary positions), without classifier (num_classes=0) and with its final norm
-            (global_pool="token"). If timm itself built it, it is initialised as in the official code.
+            (global_pool="token"). A backbone built by timm directly is initialised as in the official code.
         locality: initial value of a shared table of relative positions: a penalty on the attention logits, linear in
             the distance, this much per patch for the first head, decreasing to 0 for the last (as ALiBi does for
-            text, arXiv 2108.12409). 0, as in the official code, starts without any notion of position; short runs
-            spend most of their steps on learning it. No effect on a backbone that starts from weights.
-        checkpointing: in training, keep only the inputs of the blocks and recompute the rest in the backward pass.
-        attn_implementation: how a ``Beit`` computes attention, see ``models.attention.Implementation``; other
+            text, arXiv 2108.12409). 0, as in the official code, starts without any position information; short runs
+            spend most of their steps on learning it. It has no effect on a backbone that starts from weights.
+        checkpointing: whether to keep only the blocks' inputs in training and recompute the rest in the backward pass.
+        attn_implementation: attention of a ``Beit``, see ``models.attention.Implementation``; other
             backbones accept "auto" only.
 
     Raises:
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
         return cast(tuple[int, int], self.backbone.patch_embed.grid_size)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode images.
+        """Encode images, with hidden patches replaced by the mask token.
 
         Args:
             images: (B, C, H, W) normalised.
@@ -101,11 +101,11 @@ class Encoder(nn.Module):
         return self.backbone.norm(self._blocks(patches))
 
     def patch_tokens(self, images: Tensor, block: int | None = None) -> Tensor:
-        """Encode whole images for probes and maps.
+        """Encode images without a mask, for probes and maps.
 
         Args:
             images: (B, C, H, W) normalised.
-            block: return the output of this block, 0 to depth - 1, before any norm; None for that of the final norm.
+            block: index of the block whose output is returned, 0 to depth - 1; None for the output of the final norm.
 
         Returns:
             (B, N, D) patch tokens, without the prefix tokens.
@@ -127,7 +127,7 @@ class Encoder(nn.Module):
         return tokens
 
     def _start(self, patches: Tensor) -> tuple[Tensor, RunBlock]:
-        """Tokens before the first block, and how to run a block on them."""
+        """Return the tokens before the first block, and a function that runs a block on them."""
         backbone = self.backbone
         if isinstance(backbone, Eva):
             tokens, rope = backbone._pos_embed(patches)

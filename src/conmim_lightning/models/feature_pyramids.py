@@ -13,14 +13,14 @@ NUM_LEVELS = 4
 
 
 class Feature2Pyramid(nn.Module):
-    """Four maps of four blocks, rescaled to 4, 2, 1 and 1/2 times the grid, each with its width.
+    """Maps of four blocks, rescaled to 4, 2, 1 and 1/2 times the grid, without change of width.
 
     official for BEiT's segmentation and MIMDet's detection (arXiv 2111.11429): two transposed convolutions, one,
-    nothing, and 2 x 2 max pooling.
+    none, and 2 x 2 max pooling.
 
     Args:
-        width: channels.
-        norm: between the two transposed convolutions; takes the number of channels.
+        width: channels of the maps.
+        norm: factory of the norm between the two transposed convolutions; takes the number of channels.
     """
 
     def __init__(self, width: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
@@ -35,16 +35,16 @@ class Feature2Pyramid(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Four (B, D, h, w) to four sizes, the largest first."""
+        """Rescale four (B, D, h, w) maps to four sizes, the largest first."""
         return [level(level_map) for level, level_map in zip(self.levels, maps, strict=True)]
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """ViTDet's pyramid of the last map alone (arXiv 2203.16527): rescaled to 4, 2, 1 and 1/2, then 1 x 1 and 3 x 3.
+    """ViTDet's pyramid of only the last map (arXiv 2203.16527): scales 4, 2, 1, 1/2, then 1 x 1 and 3 x 3 convolutions.
 
     Args:
         width: channels of the map.
-        out_channels: of each level.
+        out_channels: channels of each level.
     """
 
     num_maps = 1
@@ -84,7 +84,7 @@ class MIMDetFPN(nn.Module):
 
     Args:
         width: channels of the maps.
-        out_channels: of each level.
+        out_channels: channels of each level.
     """
 
     num_maps = NUM_LEVELS
@@ -107,5 +107,5 @@ def _upsample(width: int, out: int) -> nn.ConvTranspose2d:
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """GroupNorm of 32 groups, or as many as divide half the width, so that no group has a single channel."""
+    """Return GroupNorm of 32 groups, or as many as divide half the width, so that no group has a single channel."""
     return nn.GroupNorm(math.gcd(32, width // 2), width)

@@ -12,11 +12,11 @@ from conmim_lightning.models.backbones import Backbone
 
 _NAME = re.compile(r"last([1-9]\d*)_(mean|cls|cls_mean)")
 PIXELS = "pixels"
-_PIXEL_SIDE = 32  # raw pixels are compared at this size
+_PIXEL_SIDE = 32  # pixels per side of the feature "pixels"
 
 
 class FrozenFeatures(nn.Module):
-    """One vector per image and feature, without any training.
+    """Compute one vector per image and feature with a frozen backbone.
 
     A feature is "last<n>_mean" (mean of the patch tokens), "last<n>_cls" (class token) or "last<n>_cls_mean" (both) of
     the last n blocks, concatenated, each after the final norm, as in DINO (arXiv 2104.14294) and DINOv2 (arXiv
@@ -26,10 +26,10 @@ class FrozenFeatures(nn.Module):
 
     Args:
         backbone: timm vision Transformer without classifier and with its final norm.
-        features: names, at least one.
+        features: names of features, at least one.
 
     Raises:
-        ValueError: the backbone has a classifier or lacks the final norm; or a name is unknown, or needs more blocks
+        ValueError: the backbone has a classifier or lacks the final norm; a name is unknown, or needs more blocks
             than there are or a class token that the backbone lacks.
     """
 
@@ -57,12 +57,12 @@ class FrozenFeatures(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, i.e. without drop path, whatever is trained on top."""
+        """Stay in eval mode, i.e. without drop path, even if modules on top are trained."""
         return super().train(False)
 
     @property
     def widths(self) -> dict[str, int]:
-        """Width of the vector of each feature."""
+        """Width of each feature, by name."""
         embed = self.backbone.patch_embed
         channels = embed.get_submodule("proj").get_parameter("weight").shape[1]
         pixels = channels * min(_PIXEL_SIDE, embed.img_size[0]) ** 2  # type: ignore[index]
@@ -74,7 +74,7 @@ class FrozenFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) normalised images to (B, width) float32 vectors by feature."""
+        """Map normalised (B, C, H, W) images to (B, width) float32 vectors by feature."""
         vectors: dict[str, Tensor] = {}
         if PIXELS in self.features:
             side = min(_PIXEL_SIDE, images.shape[-1])
@@ -95,7 +95,7 @@ class FrozenFeatures(nn.Module):
 
 
 def _concatenate(pooled: list[tuple[Tensor, Tensor]], name: str) -> Tensor:
-    """(B, width) from the mean patch token and class token of each block, the last one last."""
+    """Return (B, width) from the mean patch token and class token of each block, in the order of blocks."""
     chosen = []
     for mean, cls in pooled:
         chosen += [cls] if "cls" in name else []

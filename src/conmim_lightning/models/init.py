@@ -39,7 +39,7 @@ def init_head(head: nn.Module, scale: float) -> None:
 
 
 def trunc_normal_(tensor: Tensor) -> None:
-    """official: standard deviation .02, truncated at one standard deviation (timm's default truncates at 2.0)."""
+    """Initialise; official: standard deviation .02, truncated at one standard deviation (timm's default: at 2.0)."""
     nn.init.trunc_normal_(tensor, std=_STD, a=-_STD, b=_STD)
 
 

@@ -1,4 +1,4 @@
-"""Many linear classifiers side by side."""
+"""Many linear classifiers in parallel."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -22,9 +22,9 @@ class LinearHeads(nn.Module):
 
     Args:
         widths: width of each feature, by name.
-        learning_rates: > 0.
+        learning_rates: peak learning rates, > 0.
         num_classes: K.
-        norm: of the features, without parameters: "none", "layer" or "batch" (MAE, arXiv 2111.06377).
+        norm: normalisation of the features, without parameters: "none", "layer" or "batch" (MAE, arXiv 2111.06377).
 
     Raises:
         ValueError: norm is unknown, or there is no learning rate, or one is not positive.
@@ -46,26 +46,26 @@ class LinearHeads(nn.Module):
             nn.init.zeros_(head.get_parameter("bias"))
 
     def __len__(self) -> int:
-        """M."""
+        """Return the number of classifiers, M."""
         return len(self.heads)
 
     def name(self, index: int) -> str:
-        """Feature and learning rate of a classifier."""
+        """Return a text with feature and learning rate of a classifier."""
         feature, lr = self.settings[index]
         return f"{feature}, learning rate {lr:g}"
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features by name to (M, B, K) logits."""
+        """Map features by name to (M, B, K) logits."""
         normed = {feature: norm(features[feature]) for feature, norm in self.norms.items()}
         return torch.stack([head(normed[name]) for head, (name, _) in zip(self.heads, self.settings, strict=True)])
 
     def forward_head(self, index: int, features: Mapping[str, Tensor]) -> Tensor:
-        """(B, K) logits of one classifier."""
+        """Return the (B, K) logits of one classifier."""
         feature, _ = self.settings[index]
         return self.heads[index](self.norms[feature](features[feature]))
 
     def param_groups(self) -> list[dict[str, object]]:
-        """One parameter group per classifier, with its learning rate."""
+        """Return one parameter group per classifier, with its learning rate."""
         return [
             {"params": list(head.parameters()), "lr": lr}
             for head, (_, lr) in zip(self.heads, self.settings, strict=True)

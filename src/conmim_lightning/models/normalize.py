@@ -10,8 +10,8 @@ class Normalize(nn.Module):
     """Normalise (B, C, H, W) uint8 to float32 with zero mean and unit standard deviation per channel.
 
     Args:
-        mean: per channel, on a scale of 0 to 1.
-        std: likewise, > 0.
+        mean: mean per channel, on a scale of 0 to 1.
+        std: standard deviation per channel, on a scale of 0 to 1, > 0.
 
     Raises:
         ValueError: the lengths differ or a standard deviation is not positive.
@@ -28,5 +28,5 @@ class Normalize(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise."""
+        """Normalise the images."""
         return (images.float() - self.mean) / self.std

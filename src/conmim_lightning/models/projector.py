@@ -6,7 +6,7 @@ from conmim_lightning.models.init import init_weights
 
 
 class Projector(nn.Module):
-    """Linear, BatchNorm, ReLU, twice; then Linear and BatchNorm without affine parameters; no linear biases.
+    """Two times Linear, BatchNorm, ReLU; then Linear and BatchNorm without affine parameters; no linear biases.
 
     official: widths 4096, 4096, 256 for every model size; BatchNorm computes its statistics over all tokens of one
     device, prefix tokens included, and is not synchronised.
@@ -39,5 +39,5 @@ class Projector(nn.Module):
         self.apply(init_weights)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, C)."""
+        """Project tokens: (B, T, D) -> (B, T, C)."""
         return self.layers(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])

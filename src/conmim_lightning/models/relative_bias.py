@@ -8,19 +8,19 @@ from torch import Tensor
 
 from conmim_lightning.weights.positions import CLASS_TOKEN_ROWS, resize_table
 
-_CACHED_INDICES = 4  # grids; the index of one of 4,096 patches takes 134 MB
-_CACHED_TABLES = 64  # small: resized tables of all blocks, for a few sizes
+_CACHED_INDICES = 4  # number of grids; the index of a grid of 4,096 patches takes 134 MB
+_CACHED_TABLES = 64  # resized tables of all blocks, which are small, for a few sizes
 
 Key = TypeVar("Key")
 
 
 def relative_index(height: int, width: int, side: int) -> Tensor:
-    """Row of a table of relative positions for every pair of tokens.
+    """Return the row of a table of relative positions for every pair of tokens.
 
     Args:
-        height: patches along the height of the grid, at most side.
-        width: patches along its width, likewise.
-        side: patches per side of the grid that the table is for.
+        height: patches along the height of the grid, at most ``side``.
+        width: patches along the width of the grid, at most ``side``.
+        side: patches per side of the square grid of the table.
 
     Returns:
         (1 + N, 1 + N) int64 for N = height * width patches after a class token, as in BEiT; queries along the first
@@ -37,7 +37,7 @@ def relative_index(height: int, width: int, side: int) -> Tensor:
 
 
 class RelativeBias:
-    """Attention biases from tables for a square grid; indices are computed once per size and device.
+    """Compute attention biases from tables of a square grid; indices are cached per size and device.
 
     Args:
         class_token: whether the first token is a class token.
@@ -49,14 +49,14 @@ class RelativeBias:
         self._resized: dict[tuple[int, int, int], Tensor] = {}
 
     def __call__(self, table: Tensor, height: int, width: int) -> Tensor:
-        """Compute the (heads, T, T) bias for a grid of height x width patches.
+        """Return the (heads, T, T) bias for a grid of height x width patches.
 
-        A grid larger than the table's uses a resized copy, without gradient to the table.
+        If the grid is larger than the table's, a resized copy of the table is used, without gradient to the table.
 
         Args:
             table: ((2 side - 1)^2 + 3, heads).
-            height: patches.
-            width: patches.
+            height: patches along the height of the grid.
+            width: patches along the width of the grid.
         """
         side = table_side(table)
         if max(height, width) > side:
@@ -69,7 +69,7 @@ class RelativeBias:
                 index = relative_index(height, width, side)
                 self._indices[key] = (index if self.class_token else index[1:, 1:]).contiguous().to(table.device)
         index = self._indices[key]
-        return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1).contiguous()  # for fused kernels
+        return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1).contiguous()  # fused kernels need it
 
     def _enlarged(self, table: Tensor, side: int) -> Tensor:
         """Return a resized copy, cached until the table changes."""
@@ -88,7 +88,7 @@ class RelativeBias:
 
 
 def table_side(table: Tensor) -> int:
-    """Patches per side of the grid that a table is for."""
+    """Return the patches per side of the square grid of a table."""
     return (round((len(table) - CLASS_TOKEN_ROWS) ** 0.5) + 1) // 2
 
 

@@ -1,4 +1,4 @@
-"""Heads that turn feature maps of a vision Transformer into scores per pixel."""
+"""Heads that convert feature maps of a vision Transformer to class scores."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,24 +11,24 @@ from conmim_lightning.models.feature_pyramids import NUM_LEVELS, Feature2Pyramid
 
 Norm = Literal["batch", "group"]
 NORMS = {"batch": nn.BatchNorm2d, "group": group_norm}
-"""Norms of convolutions; official: batch norm over all devices. Group norm does not depend on other images."""
+"""Norms of convolutions; official: batch norm over all devices. Group norm is independent of other images."""
 
 
 class UperHead(nn.Module):
-    """UPerNet (arXiv 1807.10221) on four maps of one size.
+    """UPerNet (arXiv 1807.10221) on four maps of equal size.
 
-    official for BEiT on ADE20K: the width of the Transformer, pooling to 1, 2, 3 and 6 cells, dropout of whole channels
+    official for BEiT on ADE20K: as wide as the Transformer, pooling to 1, 2, 3 and 6 cells, dropout of whole channels
     before the last layer only.
 
     Shapes: B images, D width, h x w patches, K classes.
 
     Args:
-        width: D, of the maps.
+        width: channels of the maps, D.
         num_classes: K.
-        channels: of the head; null for D.
+        channels: channels of the head; null for D.
         pool_scales: cells per side to which the coarsest map is pooled.
-        dropout: of whole channels, before the last layer.
-        norm: "batch" or "group" (of 32), which allows batches of a single image.
+        dropout: rate of dropout of whole channels before the last layer.
+        norm: "batch", or "group" (32 groups), which allows batches of a single image.
 
     Raises:
         ValueError: the norm is unknown.
@@ -63,7 +63,7 @@ class UperHead(nn.Module):
         _init_last(self.classify[-1])
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Four (B, D, h, w) to (B, K, 4h, 4w) scores."""
+        """Map four (B, D, h, w) maps to (B, K, 4h, 4w) scores."""
         levels = self.pyramid(maps)
         coarsest = levels[-1]
         pooled = [_resize(pool(coarsest), coarsest) for pool in self.pools]
@@ -82,8 +82,8 @@ class FcnHead(nn.Module):
     Args:
         width: channels of the map.
         num_classes: K.
-        channels: of the convolution.
-        dropout: of whole channels, before the last layer.
+        channels: channels of the convolution.
+        dropout: rate of dropout of whole channels before the last layer.
         norm: see ``UperHead``.
     """
 
@@ -96,12 +96,12 @@ class FcnHead(nn.Module):
         _init_last(self.classify[-1])
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D, h, w) to (B, K, h, w) scores."""
+        """Map one (B, D, h, w) map to (B, K, h, w) scores."""
         return self.classify(self.layer(features))
 
 
 class LinearHead(nn.Module):
-    """A linear classifier of each patch on all maps concatenated, after batch norm (as in DINOv2, arXiv 2304.07193).
+    """Linear classifier of each patch on the concatenated maps, after batch norm (as in DINOv2, arXiv 2304.07193).
 
     Args:
         width: channels of each map.
@@ -117,18 +117,18 @@ class LinearHead(nn.Module):
         _init_last(self.classify)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, D, h, w) to (B, K, h, w) scores."""
+        """Map (B, D, h, w) maps to (B, K, h, w) scores."""
         return self.classify(self.norm(torch.cat(list(maps), 1)))
 
 
 class DptHead(nn.Module):
-    """DPT (arXiv 2103.13413) of segmentation_models_pytorch, without the class token.
+    """Head of DPT (arXiv 2103.13413) from segmentation_models_pytorch, without the class token.
 
     Args:
         width: channels of the maps.
         num_classes: K.
         intermediate: channels of the four levels, the finest first.
-        channels: of the fused maps.
+        channels: channels of the fused maps.
 
     Raises:
         ValueError: segmentation_models_pytorch is not installed.
@@ -161,25 +161,25 @@ class DptHead(nn.Module):
         self.classify = DPTSegmentationHead(channels, num_classes)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Four (B, D, h, w) to (B, K, 16h, 16w) scores."""
+        """Map four (B, D, h, w) maps to (B, K, 16h, 16w) scores."""
         height, width = maps[0].shape[-2:]
         even = [F.pad(level, (0, width % 2, 0, height % 2), mode="replicate") for level in maps]
         scores = self.classify(self.decoder(even, [None] * NUM_LEVELS))
         return scores[..., : height * _GRID_STRIDE, : width * _GRID_STRIDE]
 
 
-_GRID_STRIDE = 16  # for any patch size: levels are 4, 2, 1 and 1/2 times the grid
+_GRID_STRIDE = 16  # for any patch size, since levels are 4, 2, 1 and 1/2 times the grid
 
 
 def _conv_norm(width: int, out: int, kernel: int, norm: Norm) -> nn.Sequential:
-    """Convolution, norm, ReLU; Kaiming initialisation as in mmsegmentation."""
+    """Return convolution, norm, ReLU, with Kaiming initialisation as in mmsegmentation."""
     convolution = nn.Conv2d(width, out, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, NORMS[norm](out), nn.ReLU(inplace=True))
 
 
 def _init_last(layer: nn.Module) -> None:
-    """official: standard deviation .01 for the classifier."""
+    """Initialise the classifier; official: standard deviation .01."""
     nn.init.normal_(layer.get_parameter("weight"), std=0.01)
     nn.init.zeros_(layer.get_parameter("bias"))
 

@@ -17,7 +17,7 @@ class SegmentationOutput(NamedTuple):
 
     Attributes:
         scores: (B, K, H, W), before the softmax.
-        auxiliary: the same of the auxiliary head; None outside training, or without one.
+        auxiliary: (B, K, H, W) scores of the auxiliary head; None outside training, or without such a head.
     """
 
     scores: Tensor
@@ -25,7 +25,7 @@ class SegmentationOutput(NamedTuple):
 
 
 class Segmenter(nn.Module):
-    """Backbone, head, and an auxiliary head on one of the maps that only training uses.
+    """Backbone, head, and an auxiliary head on one of the maps; only training uses the auxiliary head.
 
     Shapes: B images, C channels, H x W pixels divisible by the patch size, K classes.
 
@@ -34,8 +34,8 @@ class Segmenter(nn.Module):
         num_classes: K, >= 2.
         size: pixels per side of the training images.
         out_indices: blocks whose maps the head uses; as many as it needs.
-        head: factory that takes the width and K.
-        auxiliary_map: index of the map for an auxiliary ``FcnHead`` (official: 2); null for none.
+        head: factory that takes the backbone's width and K.
+        auxiliary_map: index of the map for an auxiliary ``FcnHead`` (official: 2); null for no such head.
         global_attn_blocks: see ``DenseVit``.
         checkpointing: see ``DenseVit``.
 
@@ -82,7 +82,7 @@ class Segmenter(nn.Module):
         return self.maps.backbone
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """(B, C, H, W) normalised images to scores at their size, bilinear from the head's."""
+        """Map normalised (B, C, H, W) images to scores, bilinearly resized to the size of the images."""
         maps = self.maps(images)
         size = images.shape[-2:]
         auxiliary = None

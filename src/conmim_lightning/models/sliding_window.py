@@ -1,4 +1,4 @@
-"""Predictions for whole images by a model that was trained on crops."""
+"""Prediction of whole images by a model that was trained on crops."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Scores = Callable[[Tensor], Tensor]
-"""(B, C, h, w) images to (B, K, h, w) scores."""
+"""Model that maps (B, C, h, w) images to (B, K, h, w) scores."""
 
 
 class SlidingWindowInference:
-    """Per-pixel probabilities of the whole image or in sliding windows, at one scale or several, with or without flips.
+    """Predict probabilities per pixel, on whole images or sliding windows, averaged over scales and flips.
 
     As in mmsegmentation: the image is resized, cut into windows and scored; scores of overlapping windows are averaged
     and resized to the image's own size; the probabilities of all scales and flips are averaged.
@@ -20,9 +20,9 @@ class SlidingWindowInference:
         size: pixels per side of a window, and the smallest input of the model.
         stride: pixels from one window to the next, 1 to size (official: 341 for 512); null for the whole image.
         shorter_side: resize the image's shorter side to this many pixels (official: 512); null keeps the size.
-        longest_side: largest number of pixels of the longer side after that (official: 2048).
+        longest_side: largest number of pixels of the resized longer side (official: 2048).
         scales: factors of shorter_side and longest_side to average over.
-        flip: also average with the horizontal flip.
+        flip: whether to also average over the horizontal flip.
 
     Raises:
         ValueError: a number is out of its range.
@@ -54,12 +54,12 @@ class SlidingWindowInference:
         self.flip = flip
 
     def __call__(self, model: Scores, images: Tensor, divisor: int = 1) -> Tensor:
-        """Predict images.
+        """Return the probabilities of images.
 
         Args:
-            model: computes scores.
+            model: function that computes scores.
             images: (B, C, H, W) normalised.
-            divisor: the model's input sides must be multiples of this: the patch size.
+            divisor: patch size; the sides of the model's input must be multiples of it.
 
         Returns:
             (B, K, H, W) probabilities.
@@ -77,7 +77,7 @@ class SlidingWindowInference:
         return total / count
 
     def resized(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
-        """Height and width at which an image is scored."""
+        """Return height and width at which an image is scored."""
         factor = scale
         if self.shorter_side is not None:
             shorter, longest = self.shorter_side * scale, self.longest_side * scale
@@ -85,7 +85,7 @@ class SlidingWindowInference:
         return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
     def _scores(self, model: Scores, images: Tensor, divisor: int) -> Tensor:
-        """Scores at the images' size, padded with zeros (the mean) if the model needs a larger input."""
+        """Return scores at the images' size; pad images with zeros (the mean) if the model needs a larger input."""
         height, width = images.shape[-2:]
         if self.stride is None:
             down, right = -height % divisor, -width % divisor
@@ -112,6 +112,6 @@ class SlidingWindowInference:
 
 
 def _offsets(side: int, size: int, stride: int) -> list[int]:
-    """First pixels of the windows; the last window ends with the image."""
+    """Return the first pixel of each window; the last window ends at the image's edge."""
     steps = max(0, -(-(side - size) // stride))
     return [min(step * stride, side - size) for step in range(steps + 1)]

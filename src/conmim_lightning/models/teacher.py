@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Teacher(nn.Module):
-    """A copy of the student's branch whose parameters follow the student's and which never receives a gradient.
+    """A copy of the student's branch without gradients, whose parameters are a moving average of the student's.
 
-    ``ConMIM`` accepts any module of this interface as the target of the pretext task: built from the student's branch,
-    it maps a view to one target per patch and is updated after every optimizer step.
+    ``ConMIM`` accepts any module of this interface as the target of the pretext task: it is built from the student,
+    maps a view to one target per patch and is updated after every optimizer step.
 
     Args:
         branch: student branch to copy.
@@ -24,23 +24,23 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, view: Tensor) -> Tensor:
-        """(B, C, H, W) whole view -> (B, N, P) keys of all patches."""
+        """Return the keys of all patches: (B, C, H, W) whole view -> (B, N, P)."""
         return self.branch(view)
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
-        """Teacher <- momentum * teacher + (1 - momentum) * student, parameters only; buffers stay the teacher's own.
+        """Set teacher = momentum * teacher + (1 - momentum) * student for parameters; buffers are not changed.
 
         Args:
-            student: branch of the same structure.
-            momentum: in [0, 1]; 0 copies the student.
+            student: student's branch.
+            momentum: momentum of the moving average, in [0, 1]; 0 copies the student.
         """
         averages: list[Tensor] = list(self.branch.parameters())
         current: list[Tensor] = list(student.parameters())
         torch._foreach_lerp_(averages, current, 1 - momentum)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the teacher's mode, which does not depend on ``mode``; no other place sets it.
+        """Set the teacher's mode, which ignores ``mode``; only this method sets it.
 
         official: the teacher is never put in eval mode, so its projector's BatchNorm uses the batch's own statistics.
         differs from official: the encoder stays in eval mode, so that a student with drop path does not get random

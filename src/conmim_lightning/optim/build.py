@@ -1,4 +1,4 @@
-"""Optimizer and learning rate schedule from factories and numbers."""
+"""Functions that build the optimizer and the learning rate schedule from factories and numbers."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from conmim_lightning.optim.schedules import SCHEDULES
 
 Scaling = Literal["none", "linear"]
 OptimizerFactory = Callable[[ParamGroups], Optimizer]
-"""Takes parameter groups; carries the peak learning rate and the weight decay."""
+"""Factory that takes parameter groups; it holds the peak learning rate and the weight decay."""
 
 
 def scale_lr(lr: float, *, scaling: Scaling, effective_batch: int, base_batch_size: int) -> float:
@@ -41,8 +41,8 @@ def build_optimizer(
     """Build an optimizer with learning rates scaled to the batch size and by each group's ``lr_scale``.
 
     Args:
-        factory: takes the groups.
-        groups: of parameters; a group's ``lr_scale``, if it has one, multiplies its learning rate.
+        factory: factory that takes the groups.
+        groups: parameter groups; a group's ``lr_scale``, if present, multiplies its learning rate.
         scaling: see ``scale_lr``.
         effective_batch: see ``scale_lr``.
         base_batch_size: see ``scale_lr``.
@@ -57,13 +57,13 @@ def build_optimizer(
 def lr_scheduler(
     optimizer: Optimizer, *, total_steps: int, warmup_steps: int, min_lr: float, name: str = "cosine"
 ) -> LambdaLR:
-    """Schedule the learning rate of every group per optimizer step.
+    """Return the scheduler that sets the learning rate of every group after each optimizer step.
 
     Args:
-        optimizer: its groups' learning rates are the peaks.
+        optimizer: optimizer whose groups hold the peak learning rates.
         total_steps: optimizer steps of the whole run.
-        warmup_steps: 0 to total_steps.
-        min_lr: learning rate at the end, before a group's ``lr_scale``.
+        warmup_steps: optimizer steps of the linear warm-up, 0 to total_steps.
+        min_lr: learning rate at the end, to be multiplied by a group's ``lr_scale``.
         name: one of ``SCHEDULES``.
     """
 

@@ -1,7 +1,7 @@
 """Parameter groups: which parameters have weight decay, and layer-wise learning rates.
 
-timm's ``param_groups_layer_decay`` is not used because it differs from the official groups: it counts a shared table of
-relative positions among the embeddings, and it does not know heads outside the backbone.
+timm's ``param_groups_layer_decay`` is not used because it differs from the official groups: it puts a shared table of
+relative positions into the embedding layer, and it does not support heads outside the backbone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,23 +11,23 @@ from torch import nn
 from torch.nn import Parameter
 
 NO_DECAY = ("cls_token", "pos_embed", "reg_token")
-"""official: cls_token and pos_embed. The official model has no register tokens; they are treated alike."""
+"""official: cls_token and pos_embed. Register tokens, which it lacks, are treated like the class token."""
 
 ParamGroups = list[dict[str, Any]]
-"""As torch's optimizers take them."""
+"""Parameter groups in the form that torch's optimizers accept."""
 
 
 def has_decay(name: str, parameter: Parameter) -> bool:
-    """Whether weight decay applies.
+    """Return whether weight decay applies to a parameter.
 
-    official: not to one-dimensional tensors (norms, layer scale, biases), class token and absolute positions, but to
-    the table of relative positions, the mask token, the patch embedding and the projector.
+    official: it does not apply to one-dimensional tensors (norms, layer scale, biases), class token and absolute
+    positions; it applies to the table of relative positions, mask token, patch embedding and projector.
     """
     return parameter.ndim > 1 and not name.endswith(".bias") and name.rsplit(".", 1)[-1] not in NO_DECAY
 
 
 def decay_groups(named_parameters: Iterable[tuple[str, Parameter]]) -> ParamGroups:
-    """Group parameters with and without weight decay; parameters without gradient are left out.
+    """Return two groups, with and without weight decay; parameters that need no gradient are left out.
 
     The first group uses the optimizer's own ``weight_decay``, the second sets it to 0.
     """
@@ -40,9 +40,9 @@ def decay_groups(named_parameters: Iterable[tuple[str, Parameter]]) -> ParamGrou
 
 
 def layer_id(name: str, depth: int) -> int:
-    """Layer of a parameter of a timm vision Transformer.
+    """Return the layer index of a parameter of a timm vision Transformer, for layer-wise learning rates.
 
-    official: embeddings 0, block i is i + 1, everything after the blocks depth + 1, including a shared table of
+    official: embeddings are 0, block i is i + 1, everything after the blocks is depth + 1, as is a shared table of
     relative positions.
     """
     if name.startswith("blocks."):
@@ -60,13 +60,13 @@ def layer_decay_groups(
 ) -> ParamGroups:
     """Group parameters by layer, each with and without weight decay; the learning rate falls towards the embeddings.
 
-    official: the learning rate is multiplied by layer_decay ** (depth + 1 - layer), kept as ``lr_scale`` in each group.
+    official: the learning rate is multiplied by layer_decay ** (depth + 1 - layer), stored as ``lr_scale`` per group.
 
     Args:
-        named_parameters: of the model; those without gradient are left out.
+        named_parameters: parameters of the model; those that need no gradient are left out.
         depth: number of blocks.
-        layer_decay: in (0, 1]; 1 gives every layer the same learning rate.
-        no_weight_decay: suffixes of further names without weight decay.
+        layer_decay: factor of the learning rate per layer, in (0, 1]; 1 gives every layer the same learning rate.
+        no_weight_decay: name suffixes of further parameters without weight decay.
 
     Raises:
         ValueError: layer_decay is out of its range.
@@ -88,7 +88,7 @@ def layer_decay_groups(
 def dense_groups(
     model: nn.Module, backbone: nn.Module, *, layer_decay: float, no_weight_decay: Sequence[str] = ()
 ) -> ParamGroups:
-    """Apply ``layer_decay_groups`` to a model around a backbone; everything outside the backbone is the last layer.
+    """Apply ``layer_decay_groups`` to a model that contains a backbone; all other modules are the last layer.
 
     Args:
         model: the whole model.

@@ -1,4 +1,4 @@
-"""Schedule of a run: its length, warm-up, learning rate, clipping and teacher momentum."""
+"""Schedule of a run: length, warm-up, learning rate, clipping and teacher momentum."""
 
 from typing import Protocol
 
@@ -11,11 +11,11 @@ from conmim_lightning.optim.schedules import SCHEDULES, cosine
 
 
 class StepCounts(Protocol):
-    """What a schedule reads from Lightning's Trainer."""
+    """Attributes of Lightning's Trainer that a schedule reads."""
 
     @property
     def world_size(self) -> int:
-        """Devices."""
+        """Number of devices."""
         ...
 
     @property
@@ -30,20 +30,20 @@ class StepCounts(Protocol):
 
 
 class Schedule:
-    """Length and warm-up of a run, in epochs or in optimizer steps, and everything about its learning rate.
+    """Length and warm-up of a run, in epochs or in optimizer steps, with learning rate scaling, decay and clipping.
 
-    The length only sets which fraction of the run is warm-up; the Trainer's ``max_epochs`` or ``max_steps`` ends it.
+    The length only sets the fraction of the run that is warm-up; the Trainer's ``max_epochs`` or ``max_steps`` ends it.
 
     Args:
-        epochs: planned length, > 0; null if it is given in ``steps``.
-        warmup_epochs: linear warm-up, 0 to ``epochs``.
+        epochs: planned length in epochs, > 0; null if it is given in ``steps``.
+        warmup_epochs: length of the linear warm-up in epochs, 0 to ``epochs``.
         steps: planned length in optimizer steps, > 0; null if it is given in ``epochs``.
-        warmup_steps: linear warm-up, 0 to ``steps``.
-        name: "cosine", "poly" or "multistep", see ``optim.schedules``.
+        warmup_steps: length of the linear warm-up in optimizer steps, 0 to ``steps``.
+        name: shape of the decay: "cosine", "poly" or "multistep", see ``optim.schedules``.
         min_lr: learning rate at the end, at ``base_batch_size`` if scaled.
-        lr_scaling: "none", or "linear" in effective batch over ``base_batch_size``.
+        lr_scaling: "none", or "linear", which multiplies by effective batch over ``base_batch_size``.
         base_batch_size: images per optimizer step that the learning rate was chosen for.
-        accumulate_grad_batches: batches per optimizer step; the Trainer needs the same number.
+        accumulate_grad_batches: batches per optimizer step; the Trainer's number must be the same.
         max_grad_norm: largest global norm of the gradient, > 0; null for no clipping.
 
     Raises:
@@ -79,7 +79,7 @@ class Schedule:
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"schedule.max_grad_norm must be above 0, or null for no clipping; got {max_grad_norm}")
-        scale_lr(1.0, scaling=lr_scaling, effective_batch=1, base_batch_size=base_batch_size)  # checks both
+        scale_lr(1.0, scaling=lr_scaling, effective_batch=1, base_batch_size=base_batch_size)  # checks both arguments
         self.length = length
         self.warmup = warmup
         self.name = name
@@ -90,7 +90,7 @@ class Schedule:
         self.max_grad_norm = max_grad_norm
 
     def optimizer(self, factory: OptimizerFactory, groups: ParamGroups, effective_batch: int) -> Optimizer:
-        """Build the optimizer for a number of images per optimizer step."""
+        """Build the optimizer; its learning rate is scaled to ``effective_batch`` images per optimizer step."""
         return build_optimizer(
             factory,
             groups,
@@ -100,7 +100,7 @@ class Schedule:
         )
 
     def lr_scheduler(self, optimizer: Optimizer, batch_size: int, trainer: StepCounts) -> LambdaLR:
-        """Schedule the learning rate per optimizer step."""
+        """Return the scheduler that sets the learning rate after each optimizer step."""
         return lr_scheduler(
             optimizer,
             total_steps=self.total_steps(trainer),
@@ -110,7 +110,7 @@ class Schedule:
         )
 
     def effective_batch(self, batch_size: int, trainer: StepCounts) -> int:
-        """Images per optimizer step, over all devices and accumulated batches.
+        """Return the images per optimizer step, over all devices and accumulated batches.
 
         Raises:
             ValueError: the Trainer accumulates another number of batches than the schedule.
@@ -123,7 +123,7 @@ class Schedule:
         return batch_size * trainer.world_size * accumulated
 
     def total_steps(self, trainer: StepCounts) -> int:
-        """Optimizer steps of the whole run.
+        """Return the optimizer steps of the whole run.
 
         Raises:
             ValueError: the run has no end.
@@ -134,11 +134,11 @@ class Schedule:
         return int(steps)
 
     def warmup_steps(self, trainer: StepCounts) -> int:
-        """Optimizer steps of the warm-up."""
+        """Return the optimizer steps of the warm-up."""
         return round(self.total_steps(trainer) * self.warmup / self.length)
 
     def describe(self, optimizer: Optimizer, batch_size: int, trainer: StepCounts) -> str:
-        """Summarise batch size, learning rate and steps in one line."""
+        """Return a one-line summary of batch size, learning rate and steps."""
         effective = self.effective_batch(batch_size, trainer)
         text = (
             f"effective batch {effective} = {batch_size} per device x {trainer.world_size} devices x "
@@ -157,7 +157,7 @@ class Schedule:
 
 
 class PretrainSchedule(Schedule):
-    """Schedule of pre-training; the defaults are official for ViT-L, but for the number of epochs.
+    """Schedule of pre-training; the defaults are official for ViT-L, except the number of epochs.
 
     Args:
         epochs: see ``Schedule``.
@@ -167,7 +167,7 @@ class PretrainSchedule(Schedule):
         max_grad_norm: see ``Schedule``.
         teacher_momentum_start: momentum of the teacher at step 0, in [0, 1]; 0, with an end of 0, makes the teacher a
             copy of the student.
-        teacher_momentum_end: momentum that the cosine approaches, in [0, 1].
+        teacher_momentum_end: momentum that the cosine approaches at the end, in [0, 1].
         **others: see ``Schedule``.
 
     Raises:
@@ -202,7 +202,7 @@ class PretrainSchedule(Schedule):
         self.teacher_momentum_end = teacher_momentum_end
 
     def teacher_momentum(self, step: int, trainer: StepCounts) -> float:
-        """Momentum of the teacher update that follows optimizer step ``step``."""
+        """Return the momentum of the teacher update that follows optimizer step ``step``."""
         return cosine(
             step,
             total_steps=self.total_steps(trainer),

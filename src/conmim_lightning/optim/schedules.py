@@ -8,20 +8,20 @@ _MILESTONES = (8 / 9, 26 / 27)
 
 
 def cosine(step: int, *, total_steps: int, start: float, end: float) -> float:
-    """Half a cosine from ``start`` at step 0 towards ``end``, which it would reach at step ``total_steps``."""
+    """Return the value at ``step`` of half a cosine from ``start`` at step 0 to ``end`` at step ``total_steps``."""
     progress = min(step, total_steps) / max(total_steps, 1)
     return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
 
 
 def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """Linear warm-up from 0 to ``peak``, then half a cosine towards ``end``.
+    """Return the value at ``step`` of a linear warm-up from 0 to ``peak``, followed by half a cosine towards ``end``.
 
-    official: the last step of the warm-up (warmup_steps - 1) and the first step of the cosine both have the peak.
+    official: the last step of the warm-up (warmup_steps - 1) and the first step of the cosine both have value ``peak``.
 
     Args:
-        step: optimizer step, from 0.
-        total_steps: of the whole run, warm-up included.
-        warmup_steps: 0 to total_steps.
+        step: index of the optimizer step, from 0.
+        total_steps: optimizer steps of the whole run, warm-up included.
+        warmup_steps: optimizer steps of the warm-up, 0 to total_steps.
         peak: largest value.
         end: value that the cosine approaches.
     """
@@ -31,10 +31,10 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, peak: float
 
 
 def warmup_poly(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """Linear decay from ``peak`` to ``end`` over the whole run, multiplied by a linear warm-up ramp.
+    """Return the value at ``step`` of a linear decay from ``peak`` to ``end``, multiplied by a linear warm-up ramp.
 
     As in mmsegmentation (power 1), which BEiT's segmentation uses: the ramp rises from 1e-6 to 1. The arguments are
-    those of ``warmup_cosine``; ``end`` is reached at ``total_steps``.
+    those of ``warmup_cosine``; the decay spans the whole run and reaches ``end`` at ``total_steps``.
     """
     line = end + (peak - end) * (1 - min(step, total_steps) / max(total_steps, 1))
     if step < warmup_steps:
@@ -43,7 +43,7 @@ def warmup_poly(step: int, *, total_steps: int, warmup_steps: int, peak: float, 
 
 
 def warmup_multistep(step: int, *, total_steps: int, warmup_steps: int, peak: float, end: float) -> float:
-    """Linear warm-up from a thousandth of ``peak``, then steps to a tenth at 8/9 and a hundredth at 26/27 of the run.
+    """Return the value at ``step`` of a linear warm-up from ``peak`` / 1000, divided by 10 at 8/9 and 26/27 of the run.
 
     As in ViTDet (arXiv 2203.16527). The arguments are those of ``warmup_cosine``; values never fall below ``end``.
     """

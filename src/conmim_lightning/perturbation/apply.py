@@ -1,7 +1,7 @@
-"""Apply sampled parameters to a uint8 batch on its device, each image with its own row.
+"""Apply sampled perturbations to a uint8 batch on its device; each image has its own row of parameters.
 
 Between operations, values remain integer grey levels (0 to 255, as float32), like the 8-bit images of the official
-pipeline. The random order of the jitter needs no branch: brightness, contrast and saturation all blend the image with a
+pipeline. The random order of the jitter needs no branching: brightness, contrast and saturation blend the image with a
 reference, so those that precede the hue are applied first, then the hue, then the rest. Images that are not RGB keep
 their colours: saturation, hue and grayscale do nothing, and contrast uses the mean over all channels.
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from conmim_lightning.perturbation.draw import COLUMNS, JITTER
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Per channel, on a scale of 0 to 1; official."""
+"""Mean and standard deviation per channel, on a scale of 0 to 1; official."""
 
 _LUMA = (0.2989, 0.587, 0.114)
 _HUE = JITTER.index("hue")
@@ -25,12 +25,12 @@ _BLUR_REACH = 4  # kernel half-width in units of the largest standard deviation
 
 
 def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
-    """Apply one row of parameters per image.
+    """Apply one row of perturbation parameters per image.
 
     Args:
         crop: (B, C, H, W) uint8, or float with integer grey levels.
         rows: (B, len(COLUMNS)) float32 on the same device, see ``draw.COLUMNS``.
-        largest_sigma: upper bound of the blur column in pixels; sets the kernel size.
+        largest_sigma: upper bound of the blur's standard deviation in pixels; sets the kernel size.
 
     Returns:
         (B, C, H, W) float32, integer grey levels from 0 to 255.
@@ -44,7 +44,7 @@ def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
 
 
 def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
-    """Apply brightness, contrast, saturation and hue in the order of each image; (B, C, H, W) float to the same."""
+    """Apply brightness, contrast, saturation and hue in each image's order; (B, C, H, W) float to the same shape."""
     orders = _order(column["order"].view(-1).long())
     hue_slot = (orders == _HUE).int().argmax(1)
     for slot in (0, 1, 2):
@@ -59,8 +59,8 @@ def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
 
 
 def _order(number: Tensor) -> Tensor:
-    """Compute rows of ``draw.ORDERS`` on the device, without copying a table; (B,) int64 -> (B, 4)."""
-    first, second, third = number // 6, number % 6 // 2, number % 2  # the second and third among those still free
+    """Return rows of ``draw.ORDERS``, computed on the device without copying a table; (B,) int64 -> (B, 4)."""
+    first, second, third = number // 6, number % 6 // 2, number % 2  # second and third index the remaining operations
     second = second + (second >= first)
     for taken in (torch.minimum(first, second), torch.maximum(first, second)):
         third = third + (third >= taken)
@@ -81,7 +81,7 @@ def _blend(image: Tensor, operation: Tensor, column: dict[str, Tensor]) -> Tenso
 
 
 def grayscale(image: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 1, H, W) luminance (ITU-R 601), integer grey levels."""
+    """Return the luminance (ITU-R 601), integer grey levels: (B, 3, H, W) -> (B, 1, H, W)."""
     red, green, blue = image.unbind(1)
     return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).floor().unsqueeze(1)
 
@@ -90,7 +90,7 @@ def shift_hue(image: Tensor, shift: Tensor) -> Tensor:
     """Shift the hue in HSV space.
 
     Args:
-        image: (B, 3, H, W), integer grey levels.
+        image: (B, 3, H, W) integer grey levels.
         shift: (B, 1, 1, 1), fraction of the colour circle.
     """
     value, _ = image.max(1, keepdim=True)
@@ -111,7 +111,7 @@ def shift_hue(image: Tensor, shift: Tensor) -> Tensor:
 
 
 def blur(image: Tensor, sigma: Tensor, *, largest_sigma: float) -> Tensor:
-    """Gaussian blur with one standard deviation per image and reflected borders.
+    """Apply Gaussian blur with one standard deviation per image and reflected borders.
 
     differs from official: Pillow approximates the Gaussian by three box filters and repeats the border pixels.
 
@@ -120,7 +120,7 @@ def blur(image: Tensor, sigma: Tensor, *, largest_sigma: float) -> Tensor:
         sigma: (B,) pixels; 0 leaves the image unchanged.
         largest_sigma: upper bound of sigma; sets the kernel size, limited by the image size.
     """
-    if image.device.type == "cpu":  # few images are blurred; on a GPU selecting them would synchronise
+    if image.device.type == "cpu":  # blur only the few selected images; on a GPU, selecting them would synchronise
         chosen = (sigma > 0).nonzero().squeeze(1)
         if len(chosen) == 0:
             return image
@@ -141,12 +141,12 @@ def _blur_batch(image: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
 
 
 class Perturbation(nn.Module):
-    """Turn the crops of a batch into normalised views on the batch's device.
+    """Convert the crops of a batch to normalised views on the batch's device.
 
     Args:
-        mean: per channel, in units of the full range (0 to 1).
-        std: per channel, > 0, likewise.
-        strengths: "weak" or "strong" for the student's and the teacher's view; a weak view is only normalised.
+        mean: mean per channel, on a scale of 0 to 1.
+        std: standard deviation per channel, on a scale of 0 to 1, > 0.
+        strengths: "weak" or "strong" for student's and teacher's view; a weak view is only normalised.
         largest_sigma: upper bound of the blur's standard deviation in pixels.
 
     Raises:
@@ -173,16 +173,16 @@ class Perturbation(nn.Module):
         self.largest_sigma = largest_sigma
 
     def normalize(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 or float grey levels -> float32, normalised per channel."""
+        """Normalise per channel: (B, C, H, W) uint8 or float grey levels -> float32."""
         return (image - self.mean) / self.std
 
     @torch.no_grad()
     def forward(self, crop: Tensor, rows: Tensor) -> list[Tensor]:
-        """Create the views.
+        """Return the views of a batch.
 
         Args:
-            crop: (B, C, H, W) uint8.
-            rows: (B, V, P) float32.
+            crop: (B, C, H, W) uint8 crops.
+            rows: (B, V, P) float32 parameters, see ``draw.COLUMNS``.
 
         Returns:
             V normalised views, each (B, C, H, W) float32.

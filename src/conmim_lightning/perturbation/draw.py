@@ -1,4 +1,4 @@
-"""Sampling the parameters of a perturbation: (generator) -> one row of numbers per view."""
+"""Sampling of perturbation parameters: generator -> one row of numbers per view."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 COLUMNS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur", "solarize")
-"""Meaning of a row's columns.
+"""Columns of a row of parameters.
 
 brightness, contrast, saturation: factors, 1 = unchanged. hue: shift in [-0.5, 0.5] of the colour circle, 0 = unchanged.
-order: index in ``ORDERS`` of the permutation of the four jitter operations. gray: 1 = convert. blur: standard
-deviation in pixels, 0 = none. solarize: threshold in grey levels, 256 = none.
+order: index in ``ORDERS`` of the permutation of the four jitter operations. gray: 1 = grayscale. blur: standard
+deviation in pixels, 0 = no blur. solarize: threshold in grey levels, 256 = no solarisation.
 """
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
@@ -22,29 +22,29 @@ ORDERS: tuple[tuple[int, ...], ...] = tuple(
 """All 24 orders of the jitter operations, as positions in ``JITTER``."""
 
 WEAK = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 256.0)
-"""Row of the identity."""
+"""Row of parameters that leaves an image unchanged."""
 
 Strength = Literal["weak", "strong"]
 
 
 class PerturbationDraw:
-    """Sample the rows for the student's and the teacher's view of one crop.
+    """Sample the rows of parameters for the student's and the teacher's view of one crop.
 
     A strong view gets, in this order, colour jitter in random order, grayscale, Gaussian blur and solarisation, each
-    with its probability; a weak view is the plain crop. official: student weak, teacher strong, the defaults below.
+    with its probability; a weak view is the unchanged crop. official: student weak, teacher strong, and all defaults.
 
     Args:
-        student: "weak" or "strong".
-        teacher: "weak" or "strong".
-        brightness: the factor is uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
-        contrast: likewise.
-        saturation: likewise.
-        hue: the shift is uniform in [-hue, hue]; in [0, 0.5].
-        jitter_probability: of the whole jitter, in [0, 1].
-        gray_probability: in [0, 1].
-        blur_probability: in [0, 1].
+        student: strength of the student's view, "weak" or "strong".
+        teacher: strength of the teacher's view, "weak" or "strong".
+        brightness: range of the factor, uniform in [max(0, 1 - brightness), 1 + brightness]; >= 0.
+        contrast: range of the factor, uniform in [max(0, 1 - contrast), 1 + contrast]; >= 0.
+        saturation: range of the factor, uniform in [max(0, 1 - saturation), 1 + saturation]; >= 0.
+        hue: largest shift, which is uniform in [-hue, hue]; in [0, 0.5].
+        jitter_probability: probability of the whole colour jitter, in [0, 1].
+        gray_probability: probability of grayscale, in [0, 1].
+        blur_probability: probability of the blur, in [0, 1].
         blur_sigma: smallest and largest standard deviation in pixels; 0 < smallest <= largest.
-        solarize_probability: in [0, 1].
+        solarize_probability: probability of solarisation, in [0, 1].
         solarize_threshold: grey level from which values are inverted, in [0, 255].
 
     Raises:

@@ -18,14 +18,14 @@ Device = torch.device | str
 
 
 class FeatureStore:
-    """Features by name and classes of images, written once and read in chunks.
+    """Features (by name) and classes of images, written once and read in chunks.
 
     Shapes: N images, D width of a feature.
 
     Args:
         size: largest number of images.
-        widths: D by feature.
-        folder: for the float16 files, which are deleted with this object; None for the system's temporary folder.
+        widths: width D of each feature, by name.
+        folder: folder of the float16 files, which are deleted with this object; None for the system's temporary folder.
 
     Raises:
         ValueError: there is not enough room on the disk.
@@ -47,13 +47,13 @@ class FeatureStore:
         for index, (feature, width) in enumerate(widths.items()):
             path = Path(location, f"{index}.npy")
             self._features[feature] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(size, width))
-            with contextlib.suppress(OSError):  # if the system allows it, a killed process leaves nothing behind
+            with contextlib.suppress(OSError):  # where the system allows it, even a killed process leaves no files
                 path.unlink()
         self.labels = torch.full((size,), -1)
         self._filled = 0
 
     def __len__(self) -> int:
-        """Images so far."""
+        """Return the number of images added so far."""
         return self._filled
 
     @property
@@ -62,7 +62,7 @@ class FeatureStore:
         return list(self._features)
 
     def add(self, features: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Append (B, D) features by name and (B,) classes; images without a class, -1, are left out.
+        """Append (B, D) features by name and (B,) classes; images without a class (-1) are left out.
 
         Raises:
             ValueError: a feature exceeds the range of float16 or is not finite.
@@ -78,21 +78,21 @@ class FeatureStore:
         self._filled = stop
 
     def chunks(self, feature: str, device: Device, size: int = _CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (n, D) float32 values of a feature and (n,) classes, in order, n at most ``size``."""
+        """Yield (n, D) float32 values of a feature and (n,) classes in order, with n at most ``size``."""
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             values = torch.from_numpy(np.asarray(self._features[feature][start:stop]))
             yield values.to(device).float(), self.labels[start:stop].to(device)
 
     def pick(self, indices: Tensor, device: Device) -> tuple[dict[str, Tensor], Tensor]:
-        """Return (n, D) float32 features by name and (n,) classes of some images."""
+        """Return (n, D) float32 features by name and (n,) classes of the images at ``indices``."""
         order = indices.numpy()
         picked = {name: torch.from_numpy(np.asarray(values[order])) for name, values in self._features.items()}
         return {name: values.to(device).float() for name, values in picked.items()}, self.labels[indices].to(device)
 
 
 def check_features(features: Sequence[str], widths: Mapping[str, int]) -> None:
-    """Raise ValueError for features that are not computed."""
+    """Raise ValueError for names in ``features`` that are not in ``widths``."""
     if not features or set(features) - set(widths):
         raise ValueError(
             f"a probe needs the features {list(features)}, but those computed are {list(widths)} (task.features)"

@@ -1,4 +1,4 @@
-"""Nearest neighbours among all training images."""
+"""k-NN classification by all training images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from conmim_lightning.metrics.knn import knn_votes
 from conmim_lightning.probes.feature_store import Device, FeatureStore, check_features
 
-_LARGEST_ON_DEVICE = 8 << 30  # bytes of features that are kept on the device
+_LARGEST_ON_DEVICE = 8 << 30  # largest size in bytes of features that are kept on the device
 
 
 class KNNProbe(nn.Module):
-    """Votes of the k nearest training images by cosine, weighted by exp(cosine / temperature); exact.
+    """Exact k-NN classifier: the k nearest training images by cosine vote, weighted by exp(cosine / temperature).
 
     All training images vote if there are fewer than k.
 
@@ -21,10 +21,10 @@ class KNNProbe(nn.Module):
 
     Args:
         num_classes: K.
-        widths: D by feature.
-        num_neighbors: each k to evaluate, >= 1.
-        temperature: > 0.
-        feature: which one; null for the first.
+        widths: width D of each feature, by name.
+        num_neighbors: values of k to evaluate, >= 1.
+        temperature: temperature of the votes, > 0.
+        feature: name of the feature to use; null for the first.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -55,7 +55,7 @@ class KNNProbe(nn.Module):
         self.bank_labels = torch.zeros(0, dtype=torch.long)
 
     def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
-        """Keep the training images' features, scaled to unit norm; there is nothing to select."""
+        """Store the training images' features, scaled to unit norm; ``selection`` is not used."""
         filled = 0
         for values, _ in train.chunks(self.feature, device):
             if not filled:
@@ -66,7 +66,7 @@ class KNNProbe(nn.Module):
         return {}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by name to (B, K) fractions of the votes, by "k<neighbours>"."""
+        """Map features by name to (B, K) fractions of the votes, by "k<neighbours>"."""
         queries = F.normalize(features[self.feature], dim=1)
         if self.bank.device != queries.device and self.bank.nbytes <= _LARGEST_ON_DEVICE:
             self.bank, self.bank_labels = self.bank.to(queries.device), self.bank_labels.to(queries.device)
@@ -81,9 +81,9 @@ class KNNProbe(nn.Module):
         return {f"k{k}": value / value.sum(1, keepdim=True) for k, value in votes.items()}
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """Features and classes of the training images."""
+        """Return features and classes of the training images."""
         return {"bank": self.bank.cpu(), "bank_labels": self.bank_labels.cpu()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Restore features and classes."""
+        """Restore features and classes of the training images."""
         self.bank, self.bank_labels = state["bank"], state["bank_labels"]

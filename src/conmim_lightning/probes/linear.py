@@ -12,20 +12,20 @@ from conmim_lightning.probes.feature_store import Device, FeatureStore
 
 
 class LinearProbe(nn.Module):
-    """``LinearProbeTask`` on stored features: one classifier per feature and learning rate, all trained at once.
+    """Linear classifiers as in ``LinearProbeTask`` on stored features: one per feature and learning rate.
 
     Shapes: B images, K classes, M classifiers.
 
     Args:
         num_classes: K.
-        widths: width by feature.
-        learning_rates: at batch size 256, > 0.
-        norm: of the features, "none", "layer" or "batch".
-        epochs: over the training images, >= 1.
+        widths: width of each feature, by name.
+        learning_rates: peak learning rates at batch size 256, > 0.
+        norm: normalisation of the features: "none", "layer" or "batch".
+        epochs: passes over the training images, >= 1.
         batch_size: images per step.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        seed: of weights and order.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
+        seed: seed of initial weights and order of images.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -79,7 +79,7 @@ class LinearProbe(nn.Module):
         return {"selection_top1": float(accuracies.max())}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by name to (B, K) probabilities of the selected classifier, by ""."""
+        """Map features by name to (B, K) probabilities of the selected classifier, under the key ""."""
         return {"": self.heads.forward_head(int(self.get_buffer("best")), features).softmax(1)}
 
     def _train(self, train: FeatureStore, device: Device) -> None:

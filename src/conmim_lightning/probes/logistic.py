@@ -12,11 +12,11 @@ from conmim_lightning.probes.feature_store import Device, FeatureStore, check_fe
 _SMALLEST_STD = 1e-6
 
 Solution = dict[str, Tensor]
-"""Weight (K, D + 1), the intercept last; mean (D,) and std (D,) of the features."""
+"""Tensors weight (K, D + 1), whose last column is the intercept; mean (D,) and std (D,) of the features."""
 
 
 class LogisticState(TypedDict):
-    """What a fitted ``LogisticProbe`` stores."""
+    """State of a fitted ``LogisticProbe``."""
 
     solution: Solution
     feature: str
@@ -24,19 +24,19 @@ class LogisticState(TypedDict):
 
 
 class LogisticProbe(nn.Module):
-    """Multinomial logistic regression on standardised features, with the weight decay selected on held-out images.
+    """Multinomial logistic regression on standardised features; the weight decay is selected on held-out images.
 
-    Minimises the mean cross-entropy plus weight_decay / 2 times the squared weights (not the intercepts). All images
-    take part in each step; they are read in chunks, so memory does not grow with their number.
+    It minimises the mean cross-entropy plus weight_decay / 2 times the squared weights (not the intercepts). All images
+    enter each step; they are read in chunks, so memory does not grow with their number.
 
     Shapes: B images, K classes, D width.
 
     Args:
         num_classes: K.
-        widths: D by feature.
-        features: which ones, null for all; the best is selected together with the best weight decay.
-        weight_decays: each >= 0; with a single feature and weight decay, no held-out images are needed.
-        max_iterations: of L-BFGS.
+        widths: width D of each feature, by name.
+        features: names of features to try, null for all; the best is selected together with the best weight decay.
+        weight_decays: values to try, >= 0; a single feature and weight decay need no held-out images.
+        max_iterations: largest number of L-BFGS iterations.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -67,7 +67,7 @@ class LogisticProbe(nn.Module):
         self.solution: Solution = {}
 
     def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
-        """Solve for every feature and weight decay and keep the best; return its accuracy on the held-out images.
+        """Fit every feature and weight decay and keep the best; return its accuracy on the held-out images.
 
         Raises:
             ValueError: there are several settings but no held-out images.
@@ -87,11 +87,11 @@ class LogisticProbe(nn.Module):
         return {"selection_top1": best} if selection is not None else {}
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features by name to (B, K) probabilities, by ""."""
+        """Map features by name to (B, K) probabilities, under the key ""."""
         return {"": _logits(self.solution, features[self.feature]).softmax(1)}
 
     def get_extra_state(self) -> LogisticState:
-        """The solution and its setting."""
+        """Return the solution and its setting."""
         return {"solution": self.solution, "feature": self.feature, "weight_decay": self.weight_decay}
 
     def set_extra_state(self, state: LogisticState) -> None:
@@ -137,7 +137,7 @@ def _logits(solution: Solution, features: Tensor) -> Tensor:
 
 
 def _moments(train: FeatureStore, feature: str, device: Device) -> tuple[Tensor, Tensor]:
-    """(D,) mean and standard deviation over all images; constant dimensions get a standard deviation of 1."""
+    """Return (D,) mean and standard deviation over all images; constant dimensions get a standard deviation of 1."""
     total = square = torch.zeros((), dtype=torch.float64)
     for values, _ in train.chunks(feature, device):
         total, square = total + values.double().sum(0).cpu(), square + values.double().square().sum(0).cpu()

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
 from conmim_lightning.runtime.results import Result
 
-_MULTIPLE = 8  # of a batch size that is not a power of two times the first
-_WORTHWHILE = 1.1  # smallest ratio of the largest batch to the one before
+_MULTIPLE = 8  # divides a batch size that is not a power of two times the first
+_WORTHWHILE = 1.1  # smallest ratio of the largest batch size to the previous one
 
 
 def largest_batch(small: tuple[int, int], large: tuple[int, int], limit: int) -> int:
-    """Images that fit into memory, by a line through two measurements; 0 if even the constant part does not.
+    """Return how many images fit into memory, by a line through two measurements; 0 if even the constant does not fit.
 
     Args:
-        small: images and peak bytes of one batch.
-        large: of a larger one.
-        limit: available bytes.
+        small: images and peak bytes of a small batch.
+        large: images and peak bytes of a larger batch.
+        limit: available memory in bytes.
     """
     slope = (large[1] - small[1]) / (large[0] - small[0])
     if slope <= 0:
@@ -27,15 +27,15 @@ def scan_batch_sizes(make: Callable[[int], Worker], first: int, limit: int, *, w
     """Double the batch size while it fits, then try the largest that should fit.
 
     Args:
-        make: starts a ``Worker`` of a ``Runner`` for a batch size.
+        make: function that starts a ``Worker`` of a ``Runner`` for a batch size.
         first: smallest batch size.
-        limit: available bytes.
+        limit: available memory in bytes.
         warmup: steps not counted.
         steps: steps counted.
 
     Returns:
-        For each batch size "batch_size", "step" (seconds of each) and "peak_bytes"; both None if the device ran out of
-        memory, which ends the list.
+        Per batch size: "batch_size", "step" (seconds of each step) and "peak_bytes"; the last two None if the device
+        ran out of memory, which ends the list.
     """
     results: list[Result] = []
     size = first
@@ -59,7 +59,7 @@ def _measure(make: Callable[[int], Worker], size: int, warmup: int, steps: int) 
 
 
 def _next_size(results: list[Result], limit: int) -> int:
-    """The batch size to try next; 0 for none."""
+    """Return the batch size to try next; 0 if there is none."""
     last = (results[-1]["batch_size"], results[-1]["peak_bytes"])
     if len(results) == 1:
         return 2 * last[0] if 2 * last[1] <= limit else 0

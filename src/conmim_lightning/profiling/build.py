@@ -1,4 +1,4 @@
-"""The parts of a run that ``benchmark`` and ``plan`` build from a configuration to time them."""
+"""Parts of a run that ``benchmark`` and ``plan`` build from a configuration and time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,23 +23,23 @@ from conmim_lightning.tasks.pretrain import PretrainTask
 
 
 def check_pretraining(config: Config, command: str) -> None:
-    """Raise ValueError for a configuration of another task, whose step the command does not know."""
+    """Raise ValueError unless the configuration is of pre-training, the only task that the command can time."""
     target = get_class(config["task"]["_target_"])
     if not issubclass(target, PretrainTask):
         raise ValueError(f"{command} is for pre-training, got task {target.__name__}")
 
 
 def build_task(config: Config) -> PretrainTask:
-    """The task of a checked configuration."""
+    """Build the task of a checked configuration."""
     return instantiate(config["task"])
 
 
 def build_runner(config: Config, variant: str, precision: str, batch_size: int) -> Runner:
-    """Build a ``Runner``, in its own process.
+    """Build a ``Runner``; called in the process that runs it.
 
     Args:
         config: checked configuration.
-        variant: of ``profiling.step.variants.VARIANTS``.
+        variant: one of ``profiling.step.variants.VARIANTS``.
         precision: a key of ``profiling.step.train_step.DTYPES``.
         batch_size: images per step.
     """
@@ -50,7 +50,7 @@ def build_runner(config: Config, variant: str, precision: str, batch_size: int) 
         keep_freed_memory()
     torch.manual_seed(config["seed"])
     optimizer = config["task"]["optimizer"]
-    if variant == "reference":  # the same groups and learning rates, but one parameter after the other
+    if variant == "reference":  # the same groups and learning rates, in a loop over parameters
         optimizer = optimizer | {"fused": False, "foreach": False}
     elif precision == "16-mixed":  # as in training
         optimizer = optimizer | {"fused": False}
@@ -60,7 +60,7 @@ def build_runner(config: Config, variant: str, precision: str, batch_size: int) 
 
 
 def synthetic_batch(config: Config, batch_size: int) -> PretrainBatch:
-    """Random pixels, with perturbation rows and masks sampled as configured."""
+    """Return a batch of random pixels, with perturbation rows and masks sampled as configured."""
     masking, perturbation = instantiate(config["masking"]), instantiate(config["perturbation"])
     size, channels = config["backbone"]["img_size"], config["backbone"]["in_chans"]
     random = generator(config["seed"], 0, 0)
@@ -71,17 +71,17 @@ def synthetic_batch(config: Config, batch_size: int) -> PretrainBatch:
 
 
 def has_image_root(config: Config) -> bool:
-    """Whether the configuration names images."""
+    """Return whether the configuration names an image folder."""
     return config["data"]["root"] is not None
 
 
 def build_data(config: Config, batch_size: int, photos: Mapping[str, object]) -> Any:
-    """The configured data module, with synthetic photos (root and prepare) if the configuration names no images."""
+    """Build the configured data module, on synthetic ``photos`` (root and prepare) if no image folder is configured."""
     return instantiate(config["data"], batch_size=batch_size, **({} if has_image_root(config) else photos))
 
 
 def measure_loader(data: Any, *, warmup: int, groups: int) -> Result:
-    """Images per second of the loader alone."""
+    """Measure the images per second of the data loader without training."""
     data.prepare_data()
     data.setup("fit")
     group = max(1, data.num_workers)
@@ -91,7 +91,7 @@ def measure_loader(data: Any, *, warmup: int, groups: int) -> Result:
 
 
 def measure_training(config: Config, data: Any, *, variant: str, precision: str, warmup: int, groups: int) -> Result:
-    """Images per second of a whole training with the Trainer, and the fraction of time spent waiting for data."""
+    """Measure the images per second of training with the Trainer, and the fraction of time spent waiting for data."""
     if training_device(config["trainer"]["accelerator"]).type == "cpu":
         keep_freed_memory()  # as in training
     group = max(1, data.num_workers)
@@ -114,6 +114,6 @@ def measure_training(config: Config, data: Any, *, variant: str, precision: str,
 
 
 def compose_changed(changes: Sequence[str]) -> Config:
-    """Compose the command line's configuration again, with further overrides."""
+    """Compose the configuration of this command line again, with further overrides."""
     overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("benchmark.baseline")]
     return check(hydra.compose("benchmark", [*overrides, *changes]), "benchmark")

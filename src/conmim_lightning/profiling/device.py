@@ -14,13 +14,13 @@ import torch
 
 
 def training_device(accelerator: str) -> torch.device:
-    """The device on which one process trains.
+    """Return the device on which one process trains.
 
     Args:
         accelerator: Lightning's name of the device; "cpu" ignores a GPU.
 
     Raises:
-        ValueError: a GPU is requested but not available, or the device is of another kind.
+        ValueError: a GPU is requested but not available, or the device is neither GPU nor CPU.
     """
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"trainer.accelerator={accelerator!r} cannot be timed; auto, cpu, gpu and cuda can")
@@ -36,14 +36,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """Name of the device; of a CPU also the number of threads."""
+    """Return the name of the device; for a CPU also the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def processor() -> str:
-    """The processor's model on Linux; elsewhere its family."""
+    """Return the processor's model name on Linux; elsewhere its family."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
@@ -52,11 +52,11 @@ def processor() -> str:
 
 
 def memory_limit(device: torch.device, gib: float | None = None) -> int:
-    """Bytes that one process may use.
+    """Return the bytes that one process may use.
 
     Args:
-        device: to train on.
-        gib: this many GiB; None for nine tenths of the free memory, of the GPU or of a machine without one.
+        device: device to train on.
+        gib: limit in GiB; None uses nine tenths of the free memory of the GPU, or of the machine if there is no GPU.
     """
     if gib is not None:
         return int(gib * 2**30)
@@ -66,7 +66,7 @@ def memory_limit(device: torch.device, gib: float | None = None) -> int:
 
 
 def _cgroup_limits(root: Path) -> list[int]:
-    """Bytes that the process's control groups (version 2), of a container or a job, still allow."""
+    """Return the bytes still allowed by each cgroup (version 2) of the process, as set by a container or a job."""
     try:
         name = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     except OSError:
@@ -76,7 +76,7 @@ def _cgroup_limits(root: Path) -> list[int]:
         try:
             limit = (folder / "memory.max").read_text().strip()
             used = (folder / "memory.stat").read_text().split()
-        except OSError:  # not a group, or the topmost, which has no limit
+        except OSError:  # not a cgroup, or the root cgroup, which has no limit
             continue
         if limit != "max":
             limits.append(max(0, int(limit) - int(used[used.index("anon") + 1])))
@@ -84,7 +84,7 @@ def _cgroup_limits(root: Path) -> list[int]:
 
 
 def time_call(call: Callable[[], object], device: torch.device) -> float:
-    """Duration of a call, the device's work included."""
+    """Return the seconds that a call takes, including the work on the device."""
     synchronize(device)
     started = time.perf_counter()
     call()
@@ -93,13 +93,13 @@ def time_call(call: Callable[[], object], device: torch.device) -> float:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int | None = None, rounds: int = 7) -> float:
-    """FLOP per second (a multiply-add counts 2) of a product of square random matrices: the median.
+    """Return the median FLOP per second (a multiply-add counts 2) of products of square random matrices.
 
     Args:
-        device: to measure.
-        dtype: of the matrices.
+        device: device to measure.
+        dtype: dtype of the matrices.
         size: rows and columns; None for 8192 on a GPU and 2048 on a CPU.
-        rounds: timed rounds, after two that are not; a round is one product on a CPU and a hundred on a GPU, which
+        rounds: timed rounds, after two untimed ones; a round is one product on a CPU and a hundred on a GPU, which
             slows down under steady load.
     """
     on_gpu = device.type == "cuda"
@@ -119,7 +119,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int | None = 
 
 
 def reset_peak(device: torch.device) -> int:
-    """Reset the peak of memory, on Linux and GPUs; return the bytes in use."""
+    """Reset the peak of memory on Linux and on GPUs; return the bytes in use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform.startswith("linux"):
@@ -131,7 +131,7 @@ def reset_peak(device: torch.device) -> int:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak of memory since ``reset_peak``: torch's on a GPU, otherwise the process's, libraries included."""
+    """Return the peak of memory since ``reset_peak``: torch's on a GPU; else the process's, including libraries."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform.startswith("linux"):  # psutil does not report a peak

@@ -1,4 +1,4 @@
-"""An estimate of a run's time, memory and disk, from its configuration."""
+"""Estimate of a run's time, memory and disk space from its configuration."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from conmim_lightning.profiling.worker import OutOfMemoryError, Worker
 from conmim_lightning.runtime.results import Result
 
 IMAGENET = 1_281_167
-"""Images in ImageNet-1K's training set."""
+"""Number of images in ImageNet-1K's training set."""
 
-_SMALL = {"cpu": 8, "cuda": 32}  # batch size at which memory is measured, and half of it
+_SMALL = {"cpu": 8, "cuda": 32}  # memory is measured at this batch size and at half of it
 
 
 class Estimate:
     """Estimate a pre-training run by counting its parameters and FLOP and timing a few steps.
 
     Args:
-        images: of the collection; null counts those of ``data.root``, or assumes ImageNet-1K's.
+        images: number of training images; null counts those of ``data.root``, or assumes ImageNet-1K's number.
         devices: numbers of devices to report hours for, each >= 1.
-        memory: GiB of a device, for the largest batch, >= 0.01; null for nine tenths of what is free.
+        memory: GiB per device for the largest batch, >= 0.01; null uses nine tenths of the free memory.
         warmup: steps not counted, >= 0.
         steps: steps counted, >= 1.
 
@@ -60,9 +60,9 @@ class Estimate:
         """Count and measure.
 
         Returns:
-            device, precision, batch_size, images (and images_known: whether they are the user's, or ImageNet's),
-            epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by phase and of the
-            whole "step"; memory in bytes by kind, and per additional image; largest_batch; timed
+            device, precision, batch_size, images (and images_known: whether the number is the user's or ImageNet's),
+            epochs, accumulate_grad_batches, devices; parameters by module; flops per image, by phase and for the
+            whole "step"; memory: bytes by kind, and per additional image; largest_batch; timed
             (batch_size, seconds of each step, FLOP per second of matrix products); checkpoint (bytes, seconds to write,
             their number).
 
@@ -102,7 +102,7 @@ class Estimate:
         return len(data.source)
 
     def _measurements(self, config: Config, precision: str, device: torch.device) -> Result:
-        """Memory, largest batch, seconds of steps, and the checkpoint."""
+        """Measure memory, the largest batch, the seconds of steps, and the checkpoint."""
         limit, batch_size = memory_limit(device, self.memory), config["data"]["batch_size"]
         size = max(4, min(_SMALL[device.type], batch_size))
         half, whole = self._measure(config, precision, size // 2), self._measure(config, precision, size)
@@ -116,7 +116,7 @@ class Estimate:
         if device.type == "cuda" and fitting > size:  # a CPU is as fast with small batches as with large ones
             size, whole = self._measure_largest(config, precision, fitting, size, whole)
             if size < fitting and self.memory is None:
-                largest = size  # the device holds less than the line predicted
+                largest = size  # the device holds fewer images than the line predicted
         return {
             "memory": memory,
             "largest_batch": largest,
@@ -127,7 +127,7 @@ class Estimate:
     def _measure_largest(
         self, config: Config, precision: str, wanted: int, size: int, measured: Result
     ) -> tuple[int, Result]:
-        """Measure the wanted batch size, or one that is smaller by an eighth while memory runs out."""
+        """Measure the wanted batch size; reduce it by an eighth as long as memory runs out."""
         while wanted > size:
             try:
                 return wanted, self._measure(config, precision, wanted)
@@ -151,39 +151,39 @@ class Estimate:
 
 
 def images_per_second(result: Result) -> float:
-    """Median rate of the timed steps, with the perturbation."""
+    """Return the median rate of the timed steps, including the perturbation."""
     return result["timed"]["batch_size"] / statistics.median(result["timed"]["seconds"])
 
 
 def hours(result: Result, devices: int) -> float:
-    """Duration of the whole run on a number of devices that do not slow each other down."""
+    """Return the hours of the whole run on a number of devices, assuming that they scale perfectly."""
     return result["images"] * result["epochs"] / (images_per_second(result) * devices) / 3600
 
 
 def optimizer_steps(result: Result, devices: int) -> int:
-    """Optimizer steps of the whole run: an epoch drops its incomplete batch; its last step may have fewer batches."""
+    """Return the optimizer steps of the run; epochs drop incomplete batches, their last step may have fewer batches."""
     batches = result["images"] // (result["batch_size"] * devices)
     return int(-(-batches // result["accumulate_grad_batches"]) * result["epochs"])
 
 
 def stored_view_bytes(config: Config, device: torch.device) -> int:
-    """Bytes per image of the views that ``NonFiniteDump`` keeps in addition to the current ones."""
+    """Return the bytes per image of the views that ``NonFiniteDump`` keeps in addition to the current views."""
     if device.type != "cuda" or not config["callbacks"].get("non_finite_dump"):
         return 0
     backbone, float32, views = config["backbone"], 4, 2
-    batches = 2 * config["schedule"]["accumulate_grad_batches"] - 1  # of this step and the one before
+    batches = 2 * config["schedule"]["accumulate_grad_batches"] - 1  # batches of this step and of the previous step
     return batches * views * float32 * backbone["in_chans"] * backbone["img_size"] ** 2
 
 
 def num_checkpoints(config: Config) -> int:
-    """Checkpoints on the disk at once, including the one that is being written."""
+    """Return the number of checkpoints on the disk at once, including the one that is being written."""
     settings = config["callbacks"].get("checkpoint") or {}
     best, every = settings.get("save_top_k", 1), settings.get("every_n_epochs") or 1
     return 1 + (best if best >= 0 else max(1, int(config["schedule"]["epochs"] // every)))
 
 
 def _counts(config: Config) -> Result:
-    """Parameters and FLOP."""
+    """Return the counts of parameters and FLOP."""
     task, batch = build_task(config), synthetic_batch(config, 2)
     flops = {name: count / len(batch.crop) for name, count in count_flops(task, batch).items()}
     return {"parameters": count_parameters(task.model.student), "flops": flops | {"step": sum(flops.values())}}

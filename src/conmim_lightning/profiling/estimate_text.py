@@ -1,4 +1,4 @@
-"""The estimate of a run, as text."""
+"""Text of the estimate of a run."""
 
 from conmim_lightning.profiling.estimate import hours, images_per_second, optimizer_steps
 from conmim_lightning.runtime.results import Result

@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 def step_flops(task: "PretrainTask", view: Tensor, mask: Tensor, max_hidden: int = 0) -> dict[str, int]:
-    """FLOP (a multiply-add counts 2) of matrix products and convolutions by phase, without elementwise operations.
+    """Return FLOP by phase (a multiply-add counts 2), of matrix products and convolutions, not elementwise operations.
 
     Args:
-        task: its gradients are overwritten.
-        view: (B, C, H, W).
+        task: pre-training task; its gradients are overwritten.
+        view: (B, C, H, W), used as both views.
         mask: (B, h, w) bool.
         max_hidden: see ``hidden_patch_indices``.
 
     Returns:
-        "teacher", "encoder" and "projector" (the student's forward pass), "loss" and "backward", of the whole batch.
+        "teacher", "encoder" and "projector" (the student's forward pass), "loss" and "backward", for the whole batch.
     """
     indices = hidden_patch_indices(mask, max_hidden)
     keys, teacher = _count(lambda: task.model.teach(view))
@@ -42,11 +42,11 @@ def step_flops(task: "PretrainTask", view: Tensor, mask: Tensor, max_hidden: int
 
 
 def count_flops(task: "PretrainTask", batch: PretrainBatch) -> dict[str, int]:
-    """FLOP of a batch by phase, on tensors without values, so that any model is counted at once.
+    """Return the FLOP of a batch by phase, counted on tensors without data, which is fast for any model size.
 
     Args:
-        task: is not changed.
-        batch: of images.
+        task: pre-training task, which is not changed.
+        batch: batch whose shapes are used.
     """
     view = task.perturbation(batch.crop, batch.perturbation)[0]
     mode = FakeTensorMode()
@@ -57,13 +57,13 @@ def count_flops(task: "PretrainTask", batch: PretrainBatch) -> dict[str, int]:
 
 
 def count_parameters(branch: Branch) -> dict[str, int]:
-    """Trained parameters of a branch's "encoder" and "projector"."""
+    """Return the numbers of trained parameters of a branch's "encoder" and "projector"."""
     modules = {"encoder": branch.encoder, "projector": branch.projector}
     return {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
 
 
 def _count(call: Callable[[], T]) -> tuple[T, int]:
-    """Result of a call, and its FLOP."""
+    """Return the result of a call and its FLOP."""
     with FlopCounterMode(display=False) as counter:
         result = call()
     return result, counter.get_total_flops()

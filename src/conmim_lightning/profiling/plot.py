@@ -1,4 +1,4 @@
-"""The results of a step benchmark, as a figure."""
+"""Figure of the results of a step benchmark."""
 
 import statistics
 from pathlib import Path
@@ -13,7 +13,7 @@ from conmim_lightning.runtime.results import Result
 
 
 def draw(result: Result, path: Path) -> None:
-    """Write throughput, phases of the step and throughput by batch size, if they were measured, to a PNG."""
+    """Draw the measured ones of throughput, phases of the step and throughput by batch size; write a PNG."""
     panels = [_draw_rates]
     if any("phases" in variant for variant in result["variants"].values()):
         panels.append(_draw_phases)
@@ -28,7 +28,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def _draw_rates(result: Result, axes: Axes) -> None:
-    """Median images per second with quartiles, and a line at the rate of the matrix products alone."""
+    """Draw median images per second with quartiles, and a line at the rate of matrix products only."""
     batch, variants = result["batch_size"], result["variants"]
     bars = {name: [batch / value for value in quartiles(variant["step"])][::-1] for name, variant in variants.items()}
     bars |= {title: list(quartiles(result[key]["rates"])) for key, title in STREAMS.items() if key in result}
@@ -44,7 +44,7 @@ def _draw_rates(result: Result, axes: Axes) -> None:
 
 
 def _draw_phases(result: Result, axes: Axes) -> None:
-    """Milliseconds of each phase, stacked."""
+    """Draw the milliseconds of each phase, stacked."""
     variants = {name: variant for name, variant in result["variants"].items() if "phases" in variant}
     bottoms = dict.fromkeys(variants, 0.0)
     for color, phase in enumerate(("perturbation", *PHASES)):
@@ -60,7 +60,7 @@ def _draw_phases(result: Result, axes: Axes) -> None:
 
 
 def _draw_batch_sizes(result: Result, axes: Axes) -> None:
-    """Images per second and peak memory by batch size."""
+    """Draw images per second and peak memory by batch size."""
     memory = axes.twinx()
     for color, (precision, sizes) in enumerate(result["batch_sizes"].items()):
         fitting = [size for size in sizes if size["step"] is not None]

@@ -1,4 +1,4 @@
-"""The results of a step benchmark, as text."""
+"""Text of the results of a step benchmark."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ STREAMS = {"data": "data alone", "run": "end to end"}
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile."""
+    """Return first quartile, median and third quartile."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     first, median, third = statistics.quantiles(values, n=4, method="inclusive")
@@ -17,13 +17,13 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def images_per_second(variant: Result, batch_size: int, *, perturbed: bool = False) -> float:
-    """Median rate of a variant's steps, from views to the teacher's update; or from crops, with the perturbation."""
+    """Return the median rate of a variant's steps, views to teacher update; ``perturbed`` adds the perturbation."""
     perturbation = statistics.median(variant["perturbation"]) if perturbed else 0.0
     return batch_size / (statistics.median(variant["step"]) + perturbation)
 
 
 def format_table(result: Result) -> str:
-    """A table of all results of ``StepBenchmark.run``."""
+    """Format all results of ``StepBenchmark.run`` as a table."""
     batch, flops, variants = result["batch_size"], result["flops_per_image"], result["variants"]
     lines = [
         f"{result['device']}, torch {result['torch']}, batch size {batch}, {flops / 1e9:.1f} GFLOP per image",
@@ -54,7 +54,7 @@ def format_table(result: Result) -> str:
 
 
 def format_comparison(result: Result, baseline: Result) -> str:
-    """Throughput and memory of the variants that both have, as ratios to the baseline."""
+    """Format throughput and memory as ratios to the baseline, for the variants that both results contain."""
     name = baseline.get("name") or f"{baseline['device']}, torch {baseline['torch']}"
     lines = [f"baseline {name}, batch size {baseline['batch_size']}:"]
     for key, variant in result["variants"].items():
@@ -80,7 +80,7 @@ def _variant_line(result: Result, name: str) -> str:
 
 
 def _other_precision_lines(variants: Result, batch: int) -> list[str]:
-    """Our fastest variant beside the reference in each precision that ours does not run in."""
+    """Compare our fastest variant with the reference in each precision that our variants were not timed in."""
     rates = {name: images_per_second(variant, batch) for name, variant in variants.items()}
     ours = {name: rate for name, rate in rates.items() if not name.startswith("reference")}
     if not ours:
@@ -91,7 +91,7 @@ def _other_precision_lines(variants: Result, batch: int) -> list[str]:
 
 
 def _loss_lines(variants: Result) -> list[str]:
-    """The difference of each variant's losses from the reference of its precision, on the same views and weights."""
+    """Report how each variant's losses differ from the reference in its precision, on the same views and weights."""
     lines = []
     for name, variant in variants.items():
         reference = variants.get(f"reference {name.split()[1]}")
@@ -119,7 +119,7 @@ def _attention_line(name: str, times: Result) -> str:
 
 
 def _stream_lines(result: Result) -> list[str]:
-    """The loader alone and the whole training."""
+    """Report the loader without training, and training with the Trainer."""
     lines = []
     for key, title in STREAMS.items():
         if key in result:

@@ -1,4 +1,4 @@
-"""An object in a separate process, which isolates its memory and settings."""
+"""Objects in a separate process, which isolates memory and settings."""
 
 import multiprocessing
 import traceback
@@ -12,7 +12,7 @@ _OUT_OF_MEMORY = ("ALLOC_FAILED", "can't allocate memory", "CUDA error: out of m
 
 
 class OutOfMemoryError(RuntimeError):
-    """The device had no memory left for the object, or the system killed its process for using too much."""
+    """The device ran out of memory, or the system killed the worker's process for using too much."""
 
 
 def _serve(pipe: Connection, threads: int, make: Callable[..., object], arguments: tuple[object, ...]) -> None:
@@ -28,7 +28,7 @@ def _serve(pipe: Connection, threads: int, make: Callable[..., object], argument
 
 
 def sendable(error: Exception) -> Exception:
-    """Convert an exception for the other process; the trace of an unexpected one is printed here."""
+    """Return an exception that the other process can receive; print the traceback of an unexpected one here."""
     if isinstance(error, ValueError):
         return error
     text = f"{type(error).__name__}: {error}"
@@ -39,17 +39,17 @@ def sendable(error: Exception) -> Exception:
 
 
 class Worker:
-    """Call methods of an object in another process, which has as many threads as this one.
+    """Call methods of an object in another process, which uses as many threads as this process.
 
     Args:
-        name: for errors.
+        name: name of the worker in error messages.
         make: function at the top level of a module that creates the object.
-        arguments: of ``make``.
+        arguments: arguments of ``make``.
 
     Raises:
-        ValueError: the object raised it.
+        ValueError: the object raised a ValueError.
         OutOfMemoryError: there was not enough memory.
-        RuntimeError: the object raised anything else, which its process prints, or its process ended.
+        RuntimeError: the object raised another exception, which its process prints, or its process ended.
     """
 
     def __init__(self, name: str, make: Callable[..., object], *arguments: object) -> None:
@@ -80,6 +80,6 @@ class Worker:
             kind = OutOfMemoryError if self._process.exitcode == -9 else RuntimeError
             raise kind(f"{self.name}: its process ended with status {self._process.exitcode}") from None
         if isinstance(result, Exception):
-            self._process.join()  # frees its memory on the device
+            self._process.join()  # its end frees its memory on the device
             raise result
         return result

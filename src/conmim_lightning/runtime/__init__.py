@@ -1,1 +1,1 @@
-"""What the entry points share: errors, provenance, restored runs, results, launching."""
+"""Functions that the entry points share: errors, provenance, restored runs, results, launching."""

@@ -1,4 +1,4 @@
-"""Processes of a run: each shares the folder and the overrides of the one that launched it."""
+"""Processes of a run: each shares the folder and the overrides of the process that launched it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _RUN_DIR, _OVERRIDES = "CONMIM_RUN_DIR", "CONMIM_OVERRIDES"
 
 @contextmanager
 def own_job() -> Iterator[None]:
-    """Pass folder and overrides to the processes that this one launches; restore the environment at the end."""
+    """Pass folder and overrides to launched processes by the environment, which is restored at the end."""
     before = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, _RUN_DIR, _OVERRIDES)}
     if "LOCAL_RANK" not in os.environ:
         os.environ[_RUN_DIR] = HydraConfig.get().runtime.output_dir
@@ -29,7 +29,7 @@ def own_job() -> Iterator[None]:
 
 
 def as_launched_rank() -> None:
-    """In a process that another rank launched, replace the command line's sweep by that rank's job."""
+    """In a process that another rank launched, replace a sweep on the command line by that rank's job."""
     if "LOCAL_RANK" in os.environ and _OVERRIDES in os.environ:
         options = [word for word in sys.argv[1:] if word.startswith(("--", "hydra.")) or "=" not in word]
         options = [word for word in options if word not in ("-m", "--multirun") and not word.startswith("~")]

@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 def run_record(config: Config) -> dict[str, object]:
-    """Everything needed to know later what a run was; no environment variables.
+    """Return everything that identifies a run later, without environment variables.
 
     Args:
         config: resolved configuration.
@@ -40,10 +40,10 @@ def run_record(config: Config) -> dict[str, object]:
 
 
 def git_state() -> str:
-    """Commit of the source tree of this package, with "-dirty" for changes; "unknown" outside a checkout."""
+    """Return the commit of this package's checkout, with "-dirty" if files changed; "unknown" outside a checkout."""
     here = Path(__file__).parents[1]
     if not (here.parents[1] / ".git").exists() or not (here.parents[1] / "pyproject.toml").exists():
-        return "unknown"  # installed, or below another project's checkout
+        return "unknown"  # installed, or inside another project's checkout
     try:
         described = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

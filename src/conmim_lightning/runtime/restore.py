@@ -1,4 +1,4 @@
-"""Tasks restored from checkpoints, by the record of their run."""
+"""Restoring tasks from checkpoints, as recorded in them."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from conmim_lightning.config.check import Config
 from conmim_lightning.config.signatures import allowed
 from conmim_lightning.weights.checkpoint import Checkpoint, read_checkpoint
 
-_NO_ARCHITECTURE = {"weights", "branch", "allow_mismatch"}  # of the backbone's settings
+_NO_ARCHITECTURE = {"weights", "branch", "allow_mismatch"}  # settings of the backbone
 
 
 def restored_task(path: str, inference: Config | None = None) -> tuple[Any, Checkpoint]:
-    """The task of a checkpoint with its weights, built as its record says; and the checkpoint.
+    """Return the task of a checkpoint, built from its recorded configuration, with its weights; and the checkpoint.
 
     Args:
-        path: of the checkpoint or its run.
-        inference: changed settings of a segmenter's inference, or of a detector.
+        path: checkpoint, or folder of its run.
+        inference: settings to change of a segmenter's inference, or of a detector.
 
     Raises:
         ValueError: the file is not a checkpoint of this project, or has no record of its run.
@@ -31,7 +31,7 @@ def restored_task(path: str, inference: Config | None = None) -> tuple[Any, Chec
 
 
 def without_weights(task: Config) -> Config:
-    """A task's configuration with a randomly initialised backbone, for weights that a checkpoint replaces."""
+    """Return a task's configuration with a randomly initialised backbone, whose weights a checkpoint will replace."""
     model = task["model"]
     if "backbone" in model:
         return {**task, "model": {**model, "backbone": {**model["backbone"], "weights": None}}}
@@ -39,10 +39,10 @@ def without_weights(task: Config) -> Config:
 
 
 def check_backbone(checkpoint: Checkpoint, config: Config) -> None:
-    """Check settings of the backbone that shapes do not show, such as the number of heads.
+    """Check settings of the backbone that tensor shapes do not reveal, such as the number of heads.
 
     Raises:
-        ValueError: a setting differs from that of the checkpoint's run, other than dropout rates.
+        ValueError: a setting, other than a dropout rate, differs from that of the checkpoint's run.
     """
     recorded = checkpoint.get("run", {}).get("config", {}).get("backbone")
     if recorded is None:
@@ -58,7 +58,7 @@ def check_backbone(checkpoint: Checkpoint, config: Config) -> None:
 
 
 def _with_inference(task: Config, inference: Config) -> Config:
-    """A task's configuration with changed inference settings; ValueError for one that the task does not have."""
+    """Return a task's configuration with changed inference settings; raise ValueError for an unknown setting."""
     target = "inference" if "inference" in task else "model"
     for key in inference:
         if key not in task[target]:

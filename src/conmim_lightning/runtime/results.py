@@ -1,4 +1,4 @@
-"""Results of a run: files and their text."""
+"""Results of a run: reading, writing and printing."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
-"""What a command measured and writes as JSON."""
+"""Results that a command measured and writes as JSON."""
 
 METRICS = "metrics.json"
 """Name of the file with a run's final metrics, in its folder."""
@@ -21,7 +21,7 @@ def write_json(content: object, path: Path) -> Path:
 
 
 def read_json(path: str, key: str) -> Result:
-    """Read the results of an earlier command; ValueError for another file, without ``key``."""
+    """Read the results of an earlier command; raise ValueError for another file, which lacks ``key``."""
     try:
         content = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from conmim_lightning.runtime.results import METRICS
 
 Row = dict[str, Any]
-"""A line of the table: overrides and metrics by name."""
+"""A row of the table: overrides and metrics by name."""
 
 _SEEDS = ("seed", "data.subset_seed")
 _OVERRIDES = Path(".hydra", "overrides.yaml")
@@ -29,7 +29,7 @@ class SweepTable(Callback):
     """Print the table and write ``sweep.tsv`` and ``sweep.json`` to the sweep's folder."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
-        """Collect the runs."""
+        """Collect the results of the runs."""
         folder = Path(config.hydra.sweep.dir)
         if rows := collect(folder):
             write(rows, folder)
@@ -37,10 +37,10 @@ class SweepTable(Callback):
 
 
 def collect(folder: Path) -> list[Row]:
-    """One row per setting: "setting" (without seeds), "seeds", and "metrics" by name as lists over the seeds.
+    """Return one row per setting: "setting" (without seeds), "seeds", and "metrics" by name as lists over the seeds.
 
     Args:
-        folder: of a sweep, with one folder per run.
+        folder: folder of a sweep, with one folder per run.
     """
     rows: dict[str, Row] = {}
     for path in sorted(folder.glob(f"*/{METRICS}"), key=lambda path: (len(path.parent.name), path.parent.name)):
@@ -55,7 +55,7 @@ def collect(folder: Path) -> list[Row]:
 
 
 def write(rows: list[Row], folder: Path) -> None:
-    """Write ``sweep.json`` with all metrics, ``sweep.tsv`` with means and standard deviations of the important ones."""
+    """Write ``sweep.json`` (all metrics) and ``sweep.tsv`` (means and standard deviations of important metrics)."""
     (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
     names = _shown(rows)
     lines = ["\t".join(["setting", "runs", *(f"{name} {kind}" for name in names for kind in ("mean", "sd"))])]
@@ -66,7 +66,7 @@ def write(rows: list[Row], folder: Path) -> None:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Format the table for a terminal; a setting is named by its differences from the others."""
+    """Format the table for a terminal; a setting is named by its differences from the other settings."""
     settings = [row["setting"].split(" ") for row in rows]
     common = set.intersection(*map(set, settings))
     labels = [" ".join(word for word in setting if word not in common) or "all" for setting in settings]
@@ -96,7 +96,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Write and print the table of the sweep that the command line names."""
+    """Write and print the table of the sweep given on the command line."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         raise SystemExit("error: give the folder of a sweep, such as runs/<date>/<time>-<process>-sweep")
     rows = collect(Path(sys.argv[1]))

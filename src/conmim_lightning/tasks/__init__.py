@@ -1,1 +1,1 @@
-"""LightningModules; they connect models to losses."""
+"""LightningModules, which connect models to losses."""

@@ -15,13 +15,13 @@ _BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def check_classifier(model: Backbone, image: Sequence[int], scores: Sequence[int], num_classes: int) -> None:
-    """Raise ValueError unless images and classes of the data are those that the model was built for.
+    """Raise ValueError unless the data has the image shape and the number of classes of the model.
 
     Args:
         model: timm vision Transformer.
-        image: shape of an image, (C, H, W).
-        scores: shape of an image's scores, (number of classes,).
-        num_classes: of the task.
+        image: shape of an image of the data, (C, H, W).
+        scores: shape of the scores of an image, (number of classes of the data,).
+        num_classes: number of classes of the task.
     """
     embed = model.patch_embed
     needed = (embed.get_submodule("proj").get_parameter("weight").shape[1], *embed.img_size)  # type: ignore[misc]
@@ -31,13 +31,13 @@ def check_classifier(model: Backbone, image: Sequence[int], scores: Sequence[int
 
 
 def check_dense(maps: DenseVit, image: Sequence[int], scores: Sequence[int], num_classes: int) -> None:
-    """Raise ValueError unless images and classes of the data are those that the model was built for.
+    """Raise ValueError unless the data has the image shape and the number of classes of the model.
 
     Args:
-        maps: of the model.
-        image: shape of a training image, (C, S, S).
-        scores: shape of a pixel's scores, (number of classes,).
-        num_classes: of the task.
+        maps: backbone of the model.
+        image: shape of a training image of the data, (C, S, S).
+        scores: shape of the scores of a pixel, (number of classes of the data,).
+        num_classes: number of classes of the task.
     """
     channels = maps.backbone.patch_embed.get_submodule("proj").get_parameter("weight").shape[1]
     needed = (channels, maps.size, maps.size)
@@ -84,7 +84,7 @@ def reset_other_head(model: Backbone, classes: Sequence[str]) -> None:
 
 
 def balanced_weights(counts: Sequence[int]) -> Tensor:
-    """(K,) weights in inverse proportion to the images of a class, with mean 1 over all images.
+    """Return (K,) class weights in inverse proportion to the images of each class, with mean 1 over all images.
 
     Args:
         counts: training images per class, >= 1.
@@ -94,7 +94,7 @@ def balanced_weights(counts: Sequence[int]) -> Tensor:
 
 
 def warn_normalization(model: Backbone, data: LightningDataModule) -> None:
-    """Warn if the weights were trained on images with another normalisation than the data's."""
+    """Warn if the weights were trained with another image normalisation than that of the data."""
     info = info_of(model)
     for name in ("mean", "std") if info else ():
         trained, given = getattr(info, name), getattr(data, name, None)

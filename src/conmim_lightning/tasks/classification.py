@@ -29,19 +29,19 @@ class ClassificationTask(SupervisedTask):
 
     Args:
         model: timm vision Transformer with a classifier.
-        normalize: uint8 images to the model's input, on the training device.
+        normalize: module that converts uint8 images to the model's input, on the training device.
         num_classes: K, >= 2.
-        optimizer: takes parameter groups; carries the head's peak learning rate and the weight decay.
-        schedule: of the run.
-        batch_size: images per step and device; null for the data module's.
-        layer_decay: factor of the learning rate from a layer to the one before it, in (0, 1].
-        label_smoothing: fraction of the target that is spread over all classes, in [0, 1); with ``mixup``, set it there
-            as well.
-        mixup: timm's ``Mixup``, or null for none.
-        random_erasing: timm's ``RandomErasing``, or null for none.
-        class_weights: "none", "balanced" (in inverse proportion to the training images of a class, with mean 1 over
+        optimizer: factory that takes parameter groups; it holds the head's peak learning rate and the weight decay.
+        schedule: length, warm-up and learning rate of the run.
+        batch_size: images per step and device; null uses the data module's batch size.
+        layer_decay: factor of the learning rate per layer, from the head towards the embeddings, in (0, 1].
+        label_smoothing: fraction of the target that is spread over all classes, in [0, 1); also set it in ``mixup``, if
+            there is one.
+        mixup: timm's ``Mixup``; null for no mixup.
+        random_erasing: timm's ``RandomErasing``; null for no random erasing.
+        class_weights: "none", "balanced" (in inverse proportion to the training images per class, with mean 1 over all
             images), or K numbers.
-        seed: of mixup, random erasing and drop path.
+        seed: seed of mixup, random erasing and drop path.
 
     Raises:
         ValueError: a number is out of its range, or does not fit the model.
@@ -95,15 +95,15 @@ class ClassificationTask(SupervisedTask):
         return self.model
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised images to (B, K) logits."""
+        """Map normalised (B, C, H, W) images to (B, K) logits."""
         return self.model(images)
 
     def backbone(self, branch: str) -> Backbone:
-        """The timm model, classifier included, for export; the branch has no effect."""
+        """Return the timm model, classifier included, for export; the branch has no effect."""
         return self.model
 
     def setup(self, stage: str) -> None:
-        """Take the classes' names and, if needed, their weights from the data."""
+        """Read the class names and, if needed, the class weights from the data module."""
         super().setup(stage)
         if stage == "fit":
             reset_other_head(self.model, self.classes)
@@ -112,13 +112,13 @@ class ClassificationTask(SupervisedTask):
                 self.class_weights.copy_(balanced_weights(counts))
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Erase, mix and classify a batch."""
+        """Return the loss of a batch after random erasing and mixup."""
         images, target = self._augment(batch.image, batch.label)
         loss = F.cross_entropy(
             self(images),
             target,
             weight=self.class_weights if self.has_class_weights else None,
-            label_smoothing=0.0 if self.mixup else self.label_smoothing,  # timm's mixup smooths as well
+            label_smoothing=0.0 if self.mixup else self.label_smoothing,  # timm's mixup smooths the labels itself
         )
         self.log("train/loss", loss)
         return loss
@@ -130,20 +130,20 @@ class ClassificationTask(SupervisedTask):
         return outputs
 
     def predict_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return "scores" (B, K) probabilities, "label" (B,), -1 for none, "index" (B,) of the images."""
+        """Return "scores", (B, K) probabilities; "label", (B,), -1 = no class; "index", (B,) of the images."""
         return {"scores": self(batch.image).float().softmax(1), "label": batch.label, "index": batch.index}
 
     def param_groups(self) -> ParamGroups:
-        """The official layers and decay groups."""
+        """Return the official groups by layer and weight decay."""
         depth = len(self.model.blocks)
         return layer_decay_groups(self.model.named_parameters(), depth=depth, layer_decay=self.layer_decay)
 
     def check_shapes(self, image: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Raise ValueError for images (C, H, W) or classes (K,) of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images of shape (C, H, W) and scores of shape (K,)."""
         check_classifier(self.model, image, scores, self.num_classes)
 
     def _augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Erased and mixed images and their targets; timm samples from the global generators."""
+        """Return erased and mixed images and their targets; timm samples from the global generators."""
         with seeded_globally(self.step_seed):
             if self.random_erasing is not None:
                 self.random_erasing.device = images.device  # type: ignore[assignment]
@@ -152,7 +152,7 @@ class ClassificationTask(SupervisedTask):
 
 
 def _class_weights(given: str | Sequence[float], num_classes: int) -> Tensor:
-    """(K,) weights of the classes; "balanced" ones follow in ``setup``."""
+    """Return (K,) class weights; ``setup`` computes "balanced" weights later."""
     if given in ("none", "balanced"):
         return torch.ones(num_classes)
     if isinstance(given, str) or len(given) != num_classes or min(given) <= 0:

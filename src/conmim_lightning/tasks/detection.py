@@ -26,15 +26,15 @@ class DetectionTask(SupervisedTask):
     Shapes: B images, C channels, S x S pixels.
 
     Args:
-        model: detector.
-        normalize: uint8 images to the model's input, on the training device.
+        model: detector with backbone and heads.
+        normalize: module that converts uint8 images to the model's input, on the training device.
         num_classes: K, >= 1.
-        optimizer: takes parameter groups; carries the heads' peak learning rate and the weight decay.
-        schedule: of the run.
-        batch_size: images per step and device; null for the data module's.
-        layer_decay: factor of the learning rate from a layer to the one before it, in (0, 1].
-        no_weight_decay: suffixes of further names without weight decay (MIMDet: the tables).
-        seed: of drop path and of the sampled proposals.
+        optimizer: factory that takes parameter groups; it holds the heads' peak learning rate and the weight decay.
+        schedule: length, warm-up and learning rate of the run.
+        batch_size: images per step and device; null uses the data module's batch size.
+        layer_decay: factor of the learning rate per layer, from the head towards the embeddings, in (0, 1].
+        no_weight_decay: name suffixes of further parameters without weight decay (MIMDet: relative position tables).
+        seed: seed of drop path and of the sampling of proposals.
 
     Raises:
         ValueError: a number is out of its range, or does not fit the model.
@@ -79,12 +79,12 @@ class DetectionTask(SupervisedTask):
         return self.model(images, size, original)
 
     def setup(self, stage: str) -> None:
-        """Take the classes' names and COCO's category ids from the data."""
+        """Read the class names and COCO's category ids from the data module."""
         super().setup(stage)
         self.category_ids = self.trainer.datamodule.category_ids or self.category_ids  # type: ignore[attr-defined]
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Sum the losses of proposals, boxes, classes and masks."""
+        """Return the sum of the losses of proposals, boxes, classes and masks."""
         losses = self.model.losses(batch.image, batch.objects)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         loss = torch.stack(list(losses.values())).sum()
@@ -98,11 +98,11 @@ class DetectionTask(SupervisedTask):
         return {"detections": detections, "index": batch.index}
 
     def predict_step(self, batch: DetectionBatch, batch_idx: int) -> dict[str, list[Detections] | Tensor]:
-        """Return "detections" of each image; "index" (B,) of the images."""
+        """Return "detections" of each image, and "index", (B,), of the images."""
         return {"detections": self(batch.image, batch.size, batch.original), "index": batch.index}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes' names and category ids."""
+        """Store class names and COCO's category ids."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["category_ids"] = self.category_ids
 
@@ -112,11 +112,11 @@ class DetectionTask(SupervisedTask):
         self.category_ids = checkpoint.get("category_ids")
 
     def param_groups(self) -> ParamGroups:
-        """One learning rate per layer; the heads are the last layer."""
+        """Return groups with one learning rate per layer; the heads are the last layer."""
         return dense_groups(
             self.model, self.model.backbone, layer_decay=self.layer_decay, no_weight_decay=self.no_weight_decay
         )
 
     def check_shapes(self, image: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Raise ValueError for images (C, S, S) or classes (K,) of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images of shape (C, S, S) and scores of shape (K,)."""
         check_dense(self.model.maps, image, scores, self.num_classes)

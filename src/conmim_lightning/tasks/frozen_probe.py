@@ -21,49 +21,49 @@ from conmim_lightning.weights.state_diff import check_checkpoint
 
 
 class Probe(Protocol):
-    """A classifier of frozen features; an ``nn.Module``.
+    """Interface of a classifier of frozen features, which is an ``nn.Module``.
 
     Attributes:
-        variants: names of its predictions, such as "k1" and "k20"; "" for a single one.
+        variants: names of its sets of predictions, such as "k1" and "k20"; "" if there is only one.
     """
 
     variants: Sequence[str]
 
     def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> Mapping[str, float]:
-        """Fit to the training images; return values to report, "selection_top1" being the held-out accuracy."""
+        """Fit to the training images; return values to report; "selection_top1" is the accuracy on held-out images."""
         ...
 
     def __call__(self, features: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Features by name to (B, K) scores by variant."""
+        """Map features by name to (B, K) scores by variant."""
         ...
 
 
 class ProbeFactory(Protocol):
-    """Builds a probe."""
+    """Interface of a function that builds a probe."""
 
     def __call__(self, *, num_classes: int, widths: Mapping[str, int]) -> nn.Module:
-        """Build it from K and the width of each feature."""
+        """Build a probe from K and the width of each feature."""
         ...
 
 
 class FrozenTask(LightningModule):
     """Compute the features of the training images once, fit probes to them, and test the probes.
 
-    There are no training steps: the probes are fitted when the test begins, unless a checkpoint holds them. Several
+    There are no training steps: the probes are fitted when the test begins, unless a checkpoint contains them. Several
     devices share the computation of the features, and all fit the same probes. Predictions and "test/top1" are those
-    of the probe with the best accuracy on held-out images, or of the middle k of a k-NN alone; each probe's own metrics
-    are logged as well.
+    of the probe with the best accuracy on held-out images, or of the middle k if a k-NN is the only probe; the metrics
+    of each probe are logged as well.
 
     Shapes: B images, K classes, N training images.
 
     Args:
         model: timm vision Transformer without classifier and with its final norm; it is not trained.
-        normalize: uint8 images to the model's input, on the training device.
+        normalize: module that converts uint8 images to the model's input, on the training device.
         num_classes: K, >= 2.
-        probes: factories by name, such as ``KNNProbe``.
-        features: see ``FrozenFeatures``.
-        views: random crops (as in training) per training image to fit the probes to; 0 uses the image as in evaluation.
-        folder: for the features meanwhile, 2 bytes per number; null for the system's temporary folder.
+        probes: factories of the probes by name, such as of ``KNNProbe``.
+        features: names of features, see ``FrozenFeatures``.
+        views: random training crops per training image that the probes are fitted to; 0 uses the evaluation crop.
+        folder: folder for temporary files of features, 2 bytes per number; null for the system's temporary folder.
 
     Raises:
         ValueError: there is no probe, or one does not accept its arguments.
@@ -96,7 +96,7 @@ class FrozenTask(LightningModule):
             for variant in probe.variants
         }
         names = list(self.variants)
-        self.best = names[len(names) // 2]  # of one k-NN the middle k; fitted probes are selected on held-out images
+        self.best = names[len(names) // 2]  # middle k of a single k-NN; fitted probes are selected on held-out images
         self.normalize = normalize
         self.num_classes = num_classes
         self.views = views
@@ -106,30 +106,30 @@ class FrozenTask(LightningModule):
         self.metrics = nn.ModuleDict({f"of_{name}": ClassificationMetrics(num_classes) for name in names})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) normalised images to (B, K) scores by "probe" or "probe_variant"."""
+        """Map normalised (B, C, H, W) images to (B, K) scores by "probe" or "probe_variant"."""
         features = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):  # similar cosines differ in their last digits only
+        with torch.autocast(images.device.type, enabled=False):  # similar cosines differ only in their last digits
             scores = {name: probe(features) for name, probe in self._probes().items()}
         return {key: scores[name][variant] for key, (name, variant) in self.variants.items()}
 
     def backbone(self, branch: str) -> Backbone:
-        """The frozen timm model, for export; the branch has no effect."""
+        """Return the frozen timm model, for export; the branch has no effect."""
         return self.features.backbone
 
     def setup(self, stage: str) -> None:
-        """Take the classes' names from the data."""
+        """Read the class names from the data module."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.classes = list(data.classes or self.classes)
         if stage == "test" and not self.fitted:
             warn_normalization(self.features.backbone, data)
 
     def on_after_batch_transfer(self, batch: LabelledBatch, dataloader_idx: int) -> LabelledBatch:
-        """Normalise on the training device."""
+        """Normalise the images on the training device."""
         return batch._replace(image=self.normalize(batch.image))
 
-    @torch.inference_mode(False)  # a test runs without gradients, fitting needs them
+    @torch.inference_mode(False)  # a test disables gradients, but fitting needs them
     def on_test_start(self) -> None:
-        """Fit the probes, unless a checkpoint holds them."""
+        """Fit the probes, unless they were restored from a checkpoint."""
         if self.fitted:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -148,14 +148,14 @@ class FrozenTask(LightningModule):
         self.fitted = True
 
     def test_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Evaluate all probes; see ``predict_step`` for the result."""
+        """Evaluate all probes on a batch; see ``predict_step`` for the result."""
         by_name = self(batch.image)
         for name, scores in by_name.items():
             self._metrics(name).update(scores, batch.label, batch.broken)
         return {"scores": by_name[self.best], "label": batch.label, "index": batch.index}
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics of each probe, and those of the best as the test's."""
+        """Log the metrics of each probe, and the metrics of the best probe as the test metrics."""
         for name in self.variants:
             metrics = self._metrics(name).compute()
             self._metrics(name).reset()
@@ -164,11 +164,11 @@ class FrozenTask(LightningModule):
                 self.log_dict({f"test/{key}": value for key, value in metrics.items()})
 
     def predict_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return "scores" (B, K) of the best probe, "label" (B,), -1 for none, "index" (B,) of the images."""
+        """Return "scores", (B, K), of the best probe; "label", (B,), -1 = no class; "index", (B,) of the images."""
         return {"scores": self(batch.image)[self.best], "label": batch.label, "index": batch.index}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes' names and whether the probes are fitted."""
+        """Store the class names and whether the probes are fitted."""
         checkpoint |= {"classes": self.classes, "fitted": self.fitted, "best_probe": self.best}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -178,13 +178,13 @@ class FrozenTask(LightningModule):
         check_checkpoint(self.state_dict(), checkpoint)
 
     def configure_optimizers(self) -> None:
-        """There is nothing to optimise."""
+        """Return None: there is nothing to optimise."""
 
     def make_optimizer(self, effective_batch: int) -> None:
-        """There is nothing to optimise."""
+        """Return None: there is nothing to optimise."""
 
     def check_shapes(self, image: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Raise ValueError for images (C, H, W) or classes (K,) of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images of shape (C, H, W) and scores of shape (K,)."""
         check_classifier(self.features.backbone, image, scores, self.num_classes)
 
     def _probes(self) -> dict[str, Probe]:
@@ -194,7 +194,7 @@ class FrozenTask(LightningModule):
         return cast(ClassificationMetrics, self.metrics[f"of_{name}"])
 
     def _store(self, loaders: Sequence[DataLoader[LabelledBatch]], split: str) -> FeatureStore:
-        """Features of all images of a split, once per loader, gathered from all devices."""
+        """Return the features of all images of a split, once per loader, gathered from all devices."""
         broken: list[str] = []
         size = sum(len(loader.dataset) for loader in loaders)  # type: ignore[arg-type]
         store = FeatureStore(size, self.features.widths, self.folder)
@@ -215,7 +215,7 @@ class FrozenTask(LightningModule):
         return store
 
     def _encode(self, batch: LabelledBatch | None) -> tuple[dict[str, Tensor], Tensor]:
-        """Features by name and classes of a batch; empty if this device has no more batches."""
+        """Return features by name and classes of a batch; empty if this device has no more batches."""
         if batch is None:
             empty = {name: torch.zeros(0, width, device=self.device) for name, width in self.features.widths.items()}
             return empty, torch.zeros(0, dtype=torch.long, device=self.device)
@@ -224,5 +224,5 @@ class FrozenTask(LightningModule):
         return features, batch.label.to(self.device)
 
     def _gathered(self, values: Tensor) -> Tensor:
-        """Values of all devices, in the order of ranks."""
+        """Return the values of all devices, in the order of ranks."""
         return torch.cat(gather_all_tensors(values)) if self.trainer.world_size > 1 else values

@@ -24,21 +24,21 @@ from conmim_lightning.tasks.supervised import SupervisedTask
 class LinearProbeTask(SupervisedTask):
     """Train one linear classifier per feature and learning rate, all in one pass over the images.
 
-    The best on the validation images is tested; those must differ from the test images, so the data module holds out
-    some of the training images. Reference: DINOv2, arXiv 2304.07193.
+    The classifier that is best on validation images is tested. Test images must differ from them: the data module holds
+    out some of the training images. Reference: DINOv2, arXiv 2304.07193.
 
     Shapes: B images, K classes, M classifiers.
 
     Args:
         model: timm vision Transformer without classifier and with its final norm; it is not trained.
-        normalize: uint8 images to the model's input, on the training device.
+        normalize: module that converts uint8 images to the model's input, on the training device.
         num_classes: K, >= 2.
-        features: see ``FrozenFeatures``.
-        learning_rates: at the schedule's ``base_batch_size`` if scaled.
-        norm: of the features, "none", "layer" or "batch".
-        optimizer: takes parameter groups; its own learning rate is ignored.
-        schedule: of the run.
-        batch_size: images per step and device; null for the data module's.
+        features: names of features, see ``FrozenFeatures``.
+        learning_rates: peak learning rates, at the schedule's ``base_batch_size`` if scaled.
+        norm: normalisation of the features: "none", "layer" or "batch".
+        optimizer: factory that takes parameter groups; its own learning rate is ignored.
+        schedule: length, warm-up and learning rate of the run.
+        batch_size: images per step and device; null uses the data module's batch size.
 
     Raises:
         ValueError: a number is out of its range, or the model has a classifier.
@@ -78,15 +78,15 @@ class LinearProbeTask(SupervisedTask):
         return self.features.backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised images to (B, K) logits of the best classifier."""
+        """Map normalised (B, C, H, W) images to (B, K) logits of the best classifier."""
         return self.heads.forward_head(int(self.best), self.features(images))
 
     def backbone(self, branch: str) -> Backbone:
-        """The frozen timm model, for export; the branch has no effect."""
+        """Return the frozen timm model, for export; the branch has no effect."""
         return self.features.backbone
 
     def setup(self, stage: str) -> None:
-        """Take the classes' names from the data.
+        """Read the class names from the data module.
 
         Raises:
             ValueError: the best classifier would be selected on the test images.
@@ -101,7 +101,7 @@ class LinearProbeTask(SupervisedTask):
             )
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
-        """Sum the losses of all classifiers, so that each receives its own gradient alone."""
+        """Return the sum of the losses of all classifiers; each classifier receives only its own gradient."""
         logits = self.heads(self.features(batch.image))  # (M, B, K)
         labels = batch.label.expand(len(logits), -1)
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(len(logits), -1).mean(1)
@@ -109,7 +109,7 @@ class LinearProbeTask(SupervisedTask):
         return losses.sum()
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Evaluate all classifiers."""
+        """Evaluate all classifiers on a batch."""
         cast(HeadAccuracy, self.metrics["val"]).update(self.heads(self.features(batch.image)), batch.label)
 
     def on_validation_epoch_end(self) -> None:
@@ -121,23 +121,23 @@ class LinearProbeTask(SupervisedTask):
         self.log("val/top1", accuracies.max())
 
     def on_fit_end(self) -> None:
-        """Report the selected classifier."""
+        """Print the selected classifier."""
         rank_zero_info(f"selected of {len(self.heads)} classifiers: {self.heads.name(int(self.best))}")
 
     def evaluate(self, batch: LabelledBatch, metrics: ClassificationMetrics) -> dict[str, Tensor]:
-        """Predict a batch by the selected classifier and add it to the metrics; see ``predict_step``."""
+        """Predict a batch with the selected classifier and add it to the metrics; see ``predict_step``."""
         outputs = self.predict_step(batch, 0)
         metrics.update(outputs["scores"], batch.label, batch.broken)
         return outputs
 
     def predict_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return "scores" (B, K) probabilities, "label" (B,), -1 for none, "index" (B,) of the images."""
+        """Return "scores", (B, K) probabilities; "label", (B,), -1 = no class; "index", (B,) of the images."""
         return {"scores": self(batch.image).float().softmax(1), "label": batch.label, "index": batch.index}
 
     def param_groups(self) -> ParamGroups:
-        """One group per classifier."""
+        """Return one group per classifier."""
         return self.heads.param_groups()
 
     def check_shapes(self, image: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Raise ValueError for images (C, H, W) or classes (K,) of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images of shape (C, H, W) and scores of shape (K,)."""
         check_classifier(self.features.backbone, image, scores, self.num_classes)

@@ -1,4 +1,4 @@
-"""What happens to an optimizer step whose loss or gradient is not finite."""
+"""Handling of optimizer steps whose loss or gradient is not finite."""
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,13 +17,13 @@ Action = Literal["stop", "skip"]
 
 
 class _Step(NamedTuple):
-    """An optimizer step to report on.
+    """An optimizer step to check and report.
 
     Attributes:
-        number: of the step.
-        epoch: of the step.
-        norm: of its gradient, possibly still on its way to the host.
-        losses: of its batches, with the indices of their samples.
+        number: index of the step.
+        epoch: epoch of the step.
+        norm: norm of its gradient; the copy to the CPU may still be in progress.
+        losses: losses of its batches, with the indices of their samples.
     """
 
     number: int
@@ -33,15 +33,15 @@ class _Step(NamedTuple):
 
 
 class NonFiniteGuard:
-    """End the run at a gradient that is not finite, or skip that step.
+    """End the run at a gradient that is not finite, or skip the optimizer step.
 
-    No step may wait for a GPU. There, a fused optimizer skips a bad step by itself, and the step is reported one step
-    later, when the gradient norm is on the host; by then, the teacher has had one more update towards the unchanged
-    student. On a CPU, and with an optimizer that is not fused, the host checks at once. Gradients are summed over
-    devices, so all devices do the same.
+    No step may wait for a GPU. On a GPU, a fused optimizer skips a bad step by itself. The step is reported one step
+    later, when the gradient norm is on the CPU; by then, the teacher has had one more update towards the unchanged
+    student. On a CPU, or with an optimizer that is not fused, the norm is checked at once. Gradients are summed over
+    devices, so all devices take the same action.
 
     Args:
-        action: "stop" raises ``NonFiniteError``, "skip" warns.
+        action: "stop" raises ``NonFiniteError``, "skip" skips the step and warns.
 
     Raises:
         ValueError: the action is unknown.
@@ -57,14 +57,14 @@ class NonFiniteGuard:
         self._arrived: Event | None = None
 
     def add(self, loss: Tensor, index: Tensor) -> None:
-        """Add a batch of the coming step: its loss, without gradient, and the indices of its samples."""
+        """Record a batch of the next optimizer step: its loss, detached, and the indices of its samples."""
         self._losses.append((loss, index))
 
     def check(self, task: LightningModule, optimizer: Optimizer, norm: Tensor) -> bool:
         """Check the norm of a step's gradient before the optimizer step; return whether the step is known to be bad.
 
         Raises:
-            NonFiniteError: this step, or on a GPU the one before, is not finite, and the action is "stop".
+            NonFiniteError: the action is "stop", and this step, or on a GPU the previous step, is not finite.
         """
         self.check_pending(task)
         losses, self._losses = self._losses, []
@@ -79,7 +79,7 @@ class NonFiniteGuard:
         return True
 
     def check_pending(self, task: LightningModule) -> None:
-        """Check the step that was deferred, if there is one."""
+        """Check the step whose check was deferred, if there is one."""
         if self._pending is None:
             return
         step, self._pending = self._pending, None
@@ -90,12 +90,12 @@ class NonFiniteGuard:
 
     @staticmethod
     def is_deferred(task: LightningModule, optimizer: Optimizer) -> bool:
-        """Whether the device skips bad steps by itself, and the host reads the norm one step later."""
+        """Return whether the device skips bad steps by itself and the norm is read on the CPU one step later."""
         is_fused = getattr(optimizer, "_step_supports_amp_scaling", False)
         return task.device.type == "cuda" and is_fused and grad_scaler(task) is None
 
     def _to_host(self, norm: Tensor) -> Tensor:
-        """Copy the norm; it is on the host once ``_arrived`` has happened."""
+        """Start the copy of the norm to the CPU; it is complete once the event ``_arrived`` has occurred."""
         if norm.device.type != "cuda":
             return norm.clone()
         host = torch.empty(norm.shape, dtype=norm.dtype, pin_memory=True).copy_(norm.detach(), non_blocking=True)
@@ -115,15 +115,15 @@ class NonFiniteGuard:
 
 
 def grad_scaler(task: LightningModule) -> object | None:
-    """The loss scaler of float16 training; None in other precisions."""
+    """Return the loss scaler of float16 training; None in other precisions."""
     return getattr(task.trainer.precision_plugin, "scaler", None)
 
 
 def _format_all_ranks(task: LightningModule, step: _Step, losses: Tensor) -> str:
-    """Losses and samples of the step on all devices."""
+    """Describe losses and samples of the step on all devices."""
     indices = torch.cat([index for _, index in step.losses])
     by_rank = {task.global_rank: (losses.tolist(), indices.tolist())}
-    if task.trainer.world_size > 1:  # all devices come here
+    if task.trainer.world_size > 1:  # all devices reach this line
         gathered: Any = task.all_gather((losses, indices))
         by_rank = dict(enumerate(zip(gathered[0].tolist(), gathered[1].tolist(), strict=True)))
     return format_losses(by_rank)

@@ -25,20 +25,20 @@ OFFICIAL_ADAMW: OptimizerFactory = partial(AdamW, lr=7.5e-4, betas=(0.9, 0.98), 
 
 
 class PretrainTask(ScheduledTask):
-    """Learn patch features from unlabelled images: the query of each hidden patch must match its own key.
+    """Learn patch features from unlabelled images: the query of each hidden patch must match the key of the same patch.
 
     Reference: Yi et al., "Masked Image Modeling with Denoising Contrast", ICLR 2023, arXiv 2205.09616.
 
     Args:
         model: student and teacher.
-        loss: of (B, K, C) queries, (B, K, C) keys, (B, h, w) mask and (B, R) indices; null for ``PatchInfoNCE``.
-        perturbation: (crop, rows) to [student view, teacher view], on the training device; null for the official one.
-        optimizer: takes parameter groups; carries the peak learning rate and the weight decay.
-        schedule: of the run; null for the official one.
-        batch_size: images per step and device; null for the data module's.
+        loss: module of (B, K, C) queries, (B, K, C) keys, (B, h, w) mask, (B, R) indices; null for ``PatchInfoNCE``.
+        perturbation: module on the training device: (crop, rows) -> [student view, teacher view]; null for official.
+        optimizer: factory that takes parameter groups; it holds the peak learning rate and the weight decay.
+        schedule: length, warm-up and learning rate of the run; null for the official schedule.
+        batch_size: images per step and device; null uses the data module's batch size.
         on_non_finite: "stop" ends the run at a NaN or infinite loss or gradient; "skip" skips that optimizer step.
-        seed: of drop path, if the encoder has any.
-        log_every_n_steps: optimizer steps between the metrics of ``metrics.alignment``.
+        seed: seed of drop path, if the encoder has drop path.
+        log_every_n_steps: optimizer steps between two logs of the metrics of ``metrics.alignment``.
         compile: apply ``torch.compile`` to student, teacher and, on a GPU, the perturbation when training begins.
             Parameter names stay the same; results differ by rounding and by the random numbers of drop path.
 
@@ -72,11 +72,11 @@ class PretrainTask(ScheduledTask):
         self.compiles = compile
 
     def forward(self, images: Tensor) -> Tensor:
-        """Teacher's patch tokens of whole normalised images: (B, C, H, W) -> (B, N, D)."""
+        """Return the teacher's patch tokens of unmasked normalised images: (B, C, H, W) -> (B, N, D)."""
         return self.model.teacher_encoder.patch_tokens(images)
 
     def backbone(self, branch: str) -> Backbone:
-        """The encoder's timm model of "teacher" or "student".
+        """Return the timm model in the encoder of "teacher" or "student".
 
         Raises:
             ValueError: the run has no teacher network.
@@ -86,10 +86,10 @@ class PretrainTask(ScheduledTask):
         return (self.model.teacher_encoder if branch == "teacher" else self.model.student.encoder).backbone
 
     def on_fit_start(self) -> None:
-        """Compile, now that the model is on its device.
+        """Compile if requested, now that the model is on its device.
 
         Raises:
-            ValueError: FlexAttention would train on a CPU, where it has no gradients.
+            ValueError: FlexAttention is requested on a CPU, where it has no gradients.
         """
         if self.model.student.encoder.attn_implementation == "flex" and self.device.type == "cpu":
             raise ValueError("task.model.attn_implementation=flex trains on a GPU only; on a CPU choose auto or eager")
@@ -100,20 +100,20 @@ class PretrainTask(ScheduledTask):
         """Apply ``torch.compile`` in place; the first steps then take minutes."""
         self.model.student.compile()
         (self.model.teacher.branch if self.model.has_teacher else self.model.teacher).compile()
-        if self.device.type == "cuda":  # on a CPU, selecting the images to blur saves more than compilation
+        if self.device.type == "cuda":  # on a CPU, blurring only the selected images saves more than compilation
             self.perturbation.compile()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Perturb and normalise on the training device."""
+        """Create perturbed and normalised views on the training device."""
         if not isinstance(batch, PretrainBatch):
             return batch
         student_view, teacher_view = self.perturbation(batch.crop, batch.perturbation)
         return PretrainViews(student_view, teacher_view, *batch[2:])
 
     def training_step(self, batch: PretrainViews, batch_idx: int) -> Tensor:
-        """Compare queries of the masked view with keys of the whole view.
+        """Return the loss between queries of the masked view and keys of the whole view.
 
-        The teacher runs first, before anything is stored for the backward pass, which lowers the peak of memory.
+        The teacher runs first, before anything is stored for the backward pass; this lowers peak memory.
         """
         indices = hidden_patch_indices(batch.mask, batch.max_hidden)
         keys = self.model.teach(batch.teacher_view)
@@ -121,7 +121,7 @@ class PretrainTask(ScheduledTask):
         loss = self.loss(queries, keys, batch.mask, indices)
         self.guard.add(loss.detach(), batch.index)
         self.log("train/loss", loss)
-        if (self.global_step + 1) % self.log_every_n_steps == 0:  # so that they are logged with the step they belong to
+        if (self.global_step + 1) % self.log_every_n_steps == 0:  # logged with the step that they belong to
             metrics = alignment(queries, keys, batch.mask)
             if self.model.has_teacher:
                 metrics["teacher_distance"] = relative_distance(self.model.teacher.branch, self.model.student)
@@ -131,7 +131,7 @@ class PretrainTask(ScheduledTask):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the global norm, log the norm before clipping, and handle a norm that is not finite."""
+        """Clip the global gradient norm, log the norm before clipping, and handle a norm that is not finite."""
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"gradients are clipped by 'norm' only, got {gradient_clip_algorithm!r}")
         scaled = grad_scaler(self) is not None
@@ -147,11 +147,11 @@ class PretrainTask(ScheduledTask):
             self.zero_grad(set_to_none=True)  # the optimizer ignores parameters without gradient
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Update the teacher after the optimizer: once per optimizer step, also under gradient accumulation."""
+        """Update the teacher after each optimizer step, also with gradient accumulation."""
         step = self.global_step
         self._skips_step = False
         super().optimizer_step(*args, **kwargs)
-        self.zero_grad(set_to_none=True)  # Lightning keeps them through the next forward passes, the peak of memory
+        self.zero_grad(set_to_none=True)  # Lightning would keep gradients during the next forward pass, the memory peak
         momentum = self.pretrain_schedule.teacher_momentum(step, self.trainer)
         if not self._skips_step:
             self.model.teacher.update(self.model.student, momentum)
@@ -162,11 +162,11 @@ class PretrainTask(ScheduledTask):
         self.log_dict({name: torch.full((), value, device=self.device) for name, value in metrics.items()})
 
     def on_train_end(self) -> None:
-        """Check the last step, which no other step follows."""
+        """Check the last step, whose check may have been deferred."""
         self.guard.check_pending(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the number of skipped steps; a pending bad step prevents the checkpoint."""
+        """Store the number of skipped steps, after the deferred check, which prevents a checkpoint of a bad step."""
         self.guard.check_pending(self)
         checkpoint["skipped_steps"] = self.guard.skipped
 
@@ -176,17 +176,17 @@ class PretrainTask(ScheduledTask):
         check_checkpoint(self.state_dict(), checkpoint)
 
     def param_groups(self) -> ParamGroups:
-        """The official decay groups of the student."""
+        """Return the official decay groups of the student."""
         return decay_groups(self.model.student.named_parameters())
 
     @property
     def pretrain_schedule(self) -> PretrainSchedule:
-        """The schedule, with the teacher's momentum."""
+        """The schedule, including the teacher's momentum."""
         assert isinstance(self.schedule, PretrainSchedule)
         return self.schedule
 
     def check_shapes(self, crop: tuple[int, ...], mask: tuple[int, ...]) -> None:
-        """Raise ValueError for crops (C, H, W) or masks (h, w) of other shapes than the model takes."""
+        """Raise ValueError unless the model accepts crops of shape (C, H, W) and masks of shape (h, w)."""
         encoder = self.model.student.encoder
         for name, given, needed in (("crops", crop, encoder.input_shape), ("masks", mask, encoder.grid_size)):
             if tuple(given) != tuple(needed):

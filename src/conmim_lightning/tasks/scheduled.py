@@ -1,4 +1,4 @@
-"""Base class of the tasks that have an optimizer: optimizer, schedule and seeding."""
+"""Base class of the tasks with an optimizer: optimizer, schedule and seeding."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ class ScheduledTask(LightningModule):
     """A task whose optimizer follows a ``Schedule``; a subclass implements ``param_groups`` and ``check_shapes``.
 
     Args:
-        optimizer: takes parameter groups; carries the peak learning rate and the weight decay.
-        schedule: of the run.
-        batch_size: images per step and device; null for the data module's.
-        seed: of everything random in a training step.
+        optimizer: factory that takes parameter groups; it holds the peak learning rate and the weight decay.
+        schedule: length, warm-up and learning rate of the run.
+        batch_size: images per step and device; null uses the data module's batch size.
+        seed: seed of all random operations in a training step.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class ScheduledTask(LightningModule):
         self.step_seed = 0
 
     def param_groups(self) -> ParamGroups:
-        """Parameter groups for the optimizer."""
+        """Return the parameter groups for the optimizer."""
         raise NotImplementedError
 
     def check_shapes(self, image: tuple[int, ...], target: tuple[int, ...], /) -> None:
-        """Raise ValueError for images (C, H, W) or targets of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images and targets of these shapes."""
         raise NotImplementedError
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed torch from seed, batch and device alone, so that a resumed run continues exactly."""
+        """Seed torch from seed, batch index and rank only, so that a resumed run continues exactly."""
         self.step_seed = stream_seed(self.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
         torch.manual_seed(self.step_seed >> 1)
 

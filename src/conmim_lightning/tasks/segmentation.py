@@ -26,16 +26,16 @@ class SegmentationTask(SupervisedTask):
     Shapes: B images, C channels, H x W pixels, K classes.
 
     Args:
-        model: backbone with heads.
-        normalize: uint8 images to the model's input, on the training device.
-        inference: how whole images are predicted.
+        model: segmenter with backbone and heads.
+        normalize: module that converts uint8 images to the model's input, on the training device.
+        inference: prediction of whole images.
         num_classes: K, >= 2.
-        optimizer: takes parameter groups; carries the head's peak learning rate and the weight decay.
-        schedule: of the run.
-        batch_size: images per step and device; null for the data module's.
-        layer_decay: factor of the learning rate from a layer to the one before it, in (0, 1].
-        auxiliary_weight: of the auxiliary head's loss, >= 0.
-        seed: of drop path and dropout.
+        optimizer: factory that takes parameter groups; it holds the head's peak learning rate and the weight decay.
+        schedule: length, warm-up and learning rate of the run.
+        batch_size: images per step and device; null uses the data module's batch size.
+        layer_decay: factor of the learning rate per layer, from the head towards the embeddings, in (0, 1].
+        auxiliary_weight: weight of the auxiliary head's loss, >= 0.
+        seed: seed of drop path and dropout.
 
     Raises:
         ValueError: a number is out of its range, or does not fit the model.
@@ -83,22 +83,22 @@ class SegmentationTask(SupervisedTask):
         return self.model.backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised images of any size to (B, K, H, W) probabilities."""
+        """Map normalised (B, C, H, W) images of any size to (B, K, H, W) probabilities."""
         return self.inference(lambda crops: self.model(crops).scores, images, self.model.maps.patch_size)
 
     def on_train_start(self) -> None:
-        """Check batch norm, now that it is known whether devices share it."""
+        """Check batch norm, now that the number of devices is known."""
         batch_size = self.batch_size or self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
         check_batch_norm(self, batch_size, self.trainer.world_size)
 
     def on_after_batch_transfer(self, batch: SegmentationBatch, dataloader_idx: int) -> SegmentationBatch:
-        """Normalise on the training device."""
+        """Normalise the images on the training device."""
         if isinstance(batch.image, list):
             return batch._replace(image=[self.normalize(image[None])[0] for image in batch.image])
         return batch._replace(image=self.normalize(batch.image))
 
     def training_step(self, batch: SegmentationBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of all labelled pixels, of the head and of the auxiliary head."""
+        """Return the cross-entropy of all labelled pixels, for the head plus the weighted auxiliary head."""
         assert isinstance(batch.label, Tensor)
         output: SegmentationOutput = self.model(batch.image)
         label = batch.label.long()
@@ -116,19 +116,19 @@ class SegmentationTask(SupervisedTask):
         return {"predictions": predictions, "index": batch.index}
 
     def predict_step(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, list[Tensor] | Tensor]:
-        """Return "predictions", of each image (H, W) int16 classes; "index" (B,) of the images."""
+        """Return "predictions", (H, W) int16 classes per image, and "index", (B,), of the images."""
         return {"predictions": self._predict(batch), "index": batch.index}
 
     def param_groups(self) -> ParamGroups:
-        """One learning rate per layer; the heads are the last layer."""
+        """Return groups with one learning rate per layer; the heads are the last layer."""
         return dense_groups(self.model, self.model.backbone, layer_decay=self.layer_decay)
 
     def check_shapes(self, image: tuple[int, ...], scores: tuple[int, ...]) -> None:
-        """Raise ValueError for images (C, S, S) or classes (K,) of other data than the model was built for."""
+        """Raise ValueError unless the model was built for images of shape (C, S, S) and scores of shape (K,)."""
         check_dense(self.model.maps, image, scores, self.num_classes)
 
     def _predict(self, batch: SegmentationBatch) -> list[Tensor]:
-        """Most probable class of each pixel; images of one size are stacked."""
+        """Return the most probable class of each pixel; images of equal size are stacked."""
         images = list(batch.image)
         if len({tuple(image.shape) for image in images}) == 1:
             return list(self(torch.stack(images)).argmax(1).to(torch.int16))
@@ -136,5 +136,5 @@ class SegmentationTask(SupervisedTask):
 
 
 def _cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
-    """Sum over labelled pixels, divided by the number of all pixels (as mmsegmentation 0.x, which BEiT uses)."""
+    """Sum over labelled pixels and divide by the number of all pixels (as mmsegmentation 0.x, which BEiT uses)."""
     return F.cross_entropy(scores, label, ignore_index=-1, reduction="sum") / label.numel()

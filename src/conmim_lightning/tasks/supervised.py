@@ -20,9 +20,9 @@ class SupervisedTask(ScheduledTask):
     A subclass implements ``timm_model``, ``param_groups``, ``training_step``, ``evaluate`` and ``check_shapes``.
 
     Args:
-        normalize: uint8 images to the model's input, on the training device.
-        num_classes: K.
-        metrics: factory of the metrics of a split, which have ``compute`` and ``reset``.
+        normalize: module that converts uint8 images to the model's input, on the training device.
+        num_classes: number of classes, K.
+        metrics: factory of the metrics of one split, an ``nn.Module`` with ``compute`` and ``reset``.
         **others: see ``ScheduledTask``.
     """
 
@@ -38,24 +38,24 @@ class SupervisedTask(ScheduledTask):
         raise NotImplementedError
 
     def evaluate(self, batch: Any, metrics: Any) -> dict[str, Any]:
-        """Add a batch to the metrics of its split; return what ``predict_step`` returns."""
+        """Predict a batch and add it to the metrics of its split; return the same as ``predict_step``."""
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """Take the classes' names from the data."""
+        """Read the class names from the data module."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.classes = list(getattr(data, "classes", None) or self.classes)
         if stage == "fit":
             warn_normalization(self.timm_model, data)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalise on the training device."""
+        """Normalise the images on the training device."""
         return batch._replace(image=self.normalize(batch.image))
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the global norm, log it, and raise NonFiniteError if it is not finite."""
+        """Clip the global gradient norm, log the norm, and raise NonFiniteError if it is not finite."""
         limit = gradient_clip_val or self.schedule.max_grad_norm or torch.inf
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
         self.log("optim/grad_norm", norm)
@@ -63,32 +63,32 @@ class SupervisedTask(ScheduledTask):
             raise NonFiniteError(f"gradient norm {norm} at step {self.global_step} in epoch {self.current_epoch}")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Log the largest learning rate of the step."""
+        """Run the optimizer step and log its largest learning rate."""
         super().optimizer_step(*args, **kwargs)
         self.log("optim/lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluate a batch."""
+        """Evaluate a validation batch."""
         self.evaluate(batch, self.metrics["val"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics, except those of the sanity check."""
+        """Log the validation metrics, but not of the sanity check."""
         self._log_metrics("val")
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Evaluate a batch; see ``evaluate``."""
+        """Evaluate a test batch; see ``evaluate``."""
         return self.evaluate(batch, self.metrics["test"])
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics."""
+        """Log the test metrics."""
         self._log_metrics("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes' names."""
+        """Store the class names."""
         checkpoint["classes"] = self.classes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the classes' names; raise ValueError for a checkpoint of another architecture."""
+        """Restore the class names; raise ValueError for a checkpoint of another architecture."""
         self.classes = checkpoint.get("classes", [])
         check_checkpoint(self.state_dict(), checkpoint)
 

@@ -1,1 +1,1 @@
-"""Reading and writing weights in the formats of other projects."""
+"""Reading and writing of weights in the formats of other projects."""

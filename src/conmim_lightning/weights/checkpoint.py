@@ -1,4 +1,4 @@
-"""Reading files that torch wrote, without executing anything in them."""
+"""Reading of files that torch wrote, without executing code in them."""
 
 import argparse
 import os
@@ -15,10 +15,10 @@ Checkpoint = dict[str, Any]
 def read_torch(path: str | os.PathLike[str]) -> object:
     """Read the content of a ``torch.save`` file to the CPU.
 
-    Allowed are tensors, plain Python values and ``argparse.Namespace``, which many training scripts save.
+    The file may contain tensors, plain Python values and ``argparse.Namespace``, which many training scripts save.
 
     Raises:
-        ValueError: no such file, or not readable without executing code.
+        ValueError: the file does not exist, or cannot be read without executing code.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -26,15 +26,15 @@ def read_torch(path: str | os.PathLike[str]) -> object:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception as error:  # damaged bytes make the reader raise anything
+    except Exception as error:  # damaged files may raise any exception
         raise ValueError(f"{path!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a Lightning checkpoint to the CPU; the folder of a run stands for its last checkpoint.
+    """Read a Lightning checkpoint to the CPU; for the folder of a run, read its last checkpoint.
 
     Raises:
-        ValueError: no such file, or not a checkpoint of a training run.
+        ValueError: the file does not exist, or is not a checkpoint of a training run.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
@@ -46,18 +46,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def is_checkpoint(content: object) -> TypeGuard[Checkpoint]:
-    """Whether Lightning wrote this."""
+    """Return whether the content is a Lightning checkpoint."""
     return isinstance(content, dict) and "state_dict" in content and "loops" in content
 
 
 def is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
-    """Whether this is a mapping of names to tensors."""
+    """Return whether the content is a mapping of names to tensors."""
     return (
         isinstance(content, Mapping) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
     )
 
 
 def _is_zip(path: str) -> bool:
-    """Whether torch can map the file; files from before torch 1.6 are not archives."""
+    """Return whether torch can memory-map the file; files from before torch 1.6 are not zip archives."""
     with open(path, "rb") as file:
         return file.read(2) == b"PK"

@@ -1,6 +1,6 @@
-"""Export to a folder that plain timm opens.
+"""Export to a folder that timm opens without this project.
 
-``timm.create_model("local-dir:/folder", pretrained=True, num_classes=0)``: without ``pretrained`` timm reads the
+``timm.create_model("local-dir:/folder", pretrained=True, num_classes=0)``. Without ``pretrained``, timm only reads the
 configuration and initialises the weights at random.
 """
 
@@ -22,16 +22,16 @@ ARCHITECTURES = {
     "VisionTransformer": "vit_base_patch16_224",
     "Eva": "vit_base_patch16_rope_224",
 }
-"""timm's name to build each family by; every argument that could differ is written beside it."""
+"""timm's model name to build each family from; the export stores every argument that could differ."""
 
 _JSON_TYPES = (bool, int, float, str)
 
 
 class TimmFolder:
-    """Write ``model.safetensors``, timm's ``config.json`` and ``README.md``."""
+    """Export format: ``model.safetensors``, timm's ``config.json`` and ``README.md`` in a folder."""
 
     def write(self, model: ExportedModel, output: Path) -> str:
-        """Write the folder, after a check that timm builds the same model from it.
+        """Write the folder, after checking that timm builds the same model from it.
 
         Raises:
             ValueError: the family is unknown, the folder is not empty, or timm would build another model.
@@ -50,7 +50,7 @@ class TimmFolder:
         pretrained_cfg = cast(dict[str, Any], copy.pretrained_cfg)
         pretrained_cfg |= {"input_size": images, "mean": tuple(model.mean), "std": tuple(model.std)}
         pretrained_cfg |= {"interpolation": "bicubic", "crop_pct": model.crop_pct}
-        pretrained_cfg |= {"tag": "conmim", "license": None}  # timm's are those of its own weights
+        pretrained_cfg |= {"tag": "conmim", "license": None}  # timm's values are for its own weights
         if model.classes:
             pretrained_cfg |= {"label_names": list(model.classes), "num_classes": len(model.classes)}
         copy.pretrained_cfg = pretrained_cfg  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class TimmFolder:
 
 
 def _recipe(model: ExportedModel) -> tuple[str, dict[str, Any]]:
-    """Timm's name of an architecture, and all arguments that build the model from it."""
+    """Return timm's name of the architecture, and all arguments that build the model from it."""
     without_head = {} if model.head else {"num_classes": 0}
     if model.architecture is None:
         family = type(model.backbone)
@@ -69,14 +69,14 @@ def _recipe(model: ExportedModel) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"{family.__name__} cannot be exported; known are {', '.join(ARCHITECTURES)}")
         return ARCHITECTURES[family.__name__], full_arguments(family, dict(model.arguments)) | without_head
     config = Path(model.architecture.removeprefix("local-dir:"), "config.json")
-    if config.is_file():  # an exported folder says how it was built
+    if config.is_file():  # an exported folder records how it was built
         content = json.loads(config.read_text())
         return content["architecture"], content.get("model_args", {}) | dict(model.arguments) | without_head
     return model.architecture, dict(model.arguments) | without_head
 
 
 def full_arguments(family: type[nn.Module], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments and all defaults that JSON can represent, because timm's named architectures have other defaults."""
+    """Return arguments plus all defaults that JSON can represent; timm's named architectures have other defaults."""
     parameters = inspect.signature(family).parameters
     defaults = {name: p.default for name, p in parameters.items() if isinstance(p.default, _JSON_TYPES)}
     given = {name: value for name, value in arguments.items() if name in parameters and isinstance(value, _JSON_TYPES)}
@@ -85,7 +85,7 @@ def full_arguments(family: type[nn.Module], arguments: dict[str, Any]) -> dict[s
 
 @torch.no_grad()
 def _check_equal(model: nn.Module, copy: nn.Module, size: tuple[int, ...]) -> None:
-    """Compare tokens, because the number of heads, rotations and activations are not in the weights."""
+    """Compare output tokens, because weights do not determine number of heads, rotations and activations."""
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     tokens = [cast(Tensor, one.eval().cpu().forward_features(images)) for one in (model, copy)]  # type: ignore[operator]
     if not torch.allclose(*tokens, rtol=1e-5, atol=1e-5):

@@ -1,4 +1,4 @@
-"""What an export format receives and does."""
+"""Interface of an export format, and the model that it receives."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,16 +8,16 @@ from torch import nn
 
 
 class ExportedModel(NamedTuple):
-    """A backbone to export and what a format needs to know about it.
+    """A backbone to export, and the facts about it that a format needs.
 
     Attributes:
         backbone: timm model.
-        architecture: timm's name; None for a family that is built from its arguments alone.
-        arguments: of timm's ``create_model``, or of the family's class.
-        mean: of the images that it expects, per channel, on a scale of 0 to 1.
-        std: likewise.
+        architecture: timm's model name; None for a family that is built only from its arguments.
+        arguments: arguments of timm's ``create_model``, or of the family's class.
+        mean: mean of its training images per channel, on a scale of 0 to 1.
+        std: standard deviation of its training images per channel, on a scale of 0 to 1.
         crop_pct: fraction of the resized image's shorter side that evaluation crops, in (0, 1].
-        classes: names of the classes of the classifier that is exported; empty for none.
+        classes: class names of the exported classifier; empty if there is none.
         head: whether the classifier is exported.
         card: model card in Markdown.
     """
@@ -34,13 +34,13 @@ class ExportedModel(NamedTuple):
 
 
 class ExportFormat(Protocol):
-    """Writes a model in a format."""
+    """Interface of an export format."""
 
     def write(self, model: ExportedModel, output: Path) -> str:
         """Write the model to ``output``.
 
         Returns:
-            How to open it, for the user.
+            Instructions for the user how to open it.
 
         Raises:
             ValueError: the format cannot represent the model, or the output exists.

@@ -1,4 +1,4 @@
-"""Loading weights into a backbone, with a report of everything that does not fit."""
+"""Loading of weights into a backbone, with a report of everything that does not fit."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -14,14 +14,14 @@ _HEAD = {"head.weight", "head.bias"}
 
 
 def load_weights(backbone: nn.Module, weights: Weights, *, allow_mismatch: Sequence[str] = ()) -> StateDiff:
-    """Load weights into a timm model.
+    """Load weights into a timm model and report what was not loaded.
 
-    Always allowed, as in the recipe: a final norm that the backbone lacks because it pools first (official: the norm of
-    mean-pooled features is re-initialised), and that norm and a classifier that the weights lack.
+    Two mismatches are always allowed: the weights have a final norm that the backbone lacks because it pools first
+    (official: the norm of mean-pooled features is re-initialised); only one of both has that norm and a classifier.
 
     Args:
         backbone: timm model.
-        weights: to load.
+        weights: weights to load.
         allow_mismatch: names, or prefixes up to a dot, that may be missing, unexpected or reshaped, such as "head";
             the backbone keeps its own values for them. "*" allows everything.
 
@@ -52,7 +52,7 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow_mismatch: Seque
 
 
 def _always_allowed(difference: StateDiff) -> tuple[str, ...]:
-    """Names that the recipe itself leaves out or re-initialises."""
+    """Return prefixes of names that fine-tuning always leaves out or re-initialises."""
     allowed = ["norm"] if any(name.startswith("fc_norm.") for name in difference.missing) else []
     if set(difference.missing) >= _HEAD or set(difference.unexpected) >= _HEAD:
         allowed += ["head", "fc_norm"]
@@ -71,12 +71,12 @@ def _rejected(difference: StateDiff, always: tuple[str, ...], allow_mismatch: tu
 
 
 def _is_below(name: str, prefixes: Sequence[str]) -> bool:
-    """Whether a name equals a prefix or continues it after a dot."""
+    """Return whether a name equals a prefix or continues it after a dot."""
     return any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _advice(rejected: StateDiff) -> str:
-    """How to allow the mismatch; nothing if that would allow all blocks."""
+    """Return how to allow the mismatch; empty if that would allow all blocks."""
     prefixes = sorted({name.split(".")[0] for name in [*rejected.missing, *rejected.unexpected, *rejected.reshaped]})
     if "blocks" in prefixes:
         return ""
@@ -84,7 +84,7 @@ def _advice(rejected: StateDiff) -> str:
 
 
 def _check_arguments(backbone: nn.Module, weights: Weights) -> None:
-    """Raise ValueError for another number of heads, which shapes do not show, if the weights record it."""
+    """Raise ValueError if the weights record another number of heads, which shapes do not reveal."""
     needed = cast(int, backbone.get_submodule("blocks.0.attn").num_heads)
     given = weights.arguments.get("num_heads", needed)
     if given != needed:

@@ -1,4 +1,4 @@
-"""Resizing position tables to another grid of patches."""
+"""Resizing of position tables to another grid of patches."""
 
 import math
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from torch import Tensor
 _SHARED = "rel_pos_bias.relative_position_bias_table"
 _TABLE = "relative_position_bias_table"
 CLASS_TOKEN_ROWS = 3
-"""Rows of a table after those of the offsets: class token to patch, patch to class token, class token to itself."""
+"""Last rows of a relative position table: class token to patch, patch to class token, class token to itself."""
 
 
 def fit_positions(state: Mapping[str, Tensor], model: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
-    """Convert the position tables of weights to those of a model.
+    """Convert the position tables of weights to the form and size of a model's tables.
 
     A shared table of relative positions is copied to each block if the model has tables there. Tables of relative
     positions are resized by ``resize_table``, absolute positions by timm's bicubic resampling.
 
     Args:
-        state: weights to load.
-        model: state of the model.
+        state: state dict of the weights to load.
+        model: state dict of the model.
         grid: patches along height and width of the model.
 
     Raises:
-        ValueError: a table cannot be resized: source or target grid is not square.
+        ValueError: a table cannot be resized because source or target grid is not square.
     """
     fitted = dict(state)
     if _SHARED in fitted and _SHARED not in model:
@@ -58,7 +58,7 @@ def resize_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
     Reference: BEiT, arXiv 2106.08254, its fine-tuning code.
 
     Args:
-        table: ((2n - 1)^2 + 3, heads), for n x n patches and a class token.
+        table: ((2n - 1)^2 + 3, heads) table for n x n patches and a class token.
         grid: patches along height and width of the target, equal.
 
     Returns:
@@ -77,14 +77,14 @@ def resize_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
         raise ValueError(f"a source grid of {(source + 1) // 2} patches per side is too small for a bicubic spline")
     positions = _progression(source // 2, target // 2)
     wanted = np.arange(-(target // 2), target // 2 + 1, dtype=np.float64)
-    offsets = table[:-CLASS_TOKEN_ROWS].float().numpy().reshape(source, source, -1)  # float32, official
+    offsets = table[:-CLASS_TOKEN_ROWS].float().numpy().reshape(source, source, -1)  # official: float32
     heads = [RectBivariateSpline(positions, positions, offsets[..., head]) for head in range(offsets.shape[2])]
     resized = np.stack([spline(wanted, wanted).ravel() for spline in heads], 1)
     return torch.cat([torch.from_numpy(resized).to(table.dtype), table[-CLASS_TOKEN_ROWS:]])
 
 
 def _progression(source: int, target: int) -> NDArray[np.float64]:
-    """Positions of the source's offsets -source ... source on the target's scale.
+    """Return the positions of the source's offsets -source ... source on the target's scale.
 
     The steps are a geometric progression: ``source`` steps reach ``target``; bisection of [1.01, 1.5] gives the ratio.
     """

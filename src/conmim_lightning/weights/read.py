@@ -1,4 +1,4 @@
-"""Reading the weights of a backbone from any source."""
+"""Reading of a backbone's weights from any source."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ACCEPTED = (
 
 _WRAPPERS = ("model", "module", "state_dict")  # keys under which training scripts save weights
 _PREFIXES = ("module.", "_orig_mod.")
-_PRETEXT_ONLY = ("mask_token", "lm_head.", "projectors.")  # official names
+_PRETEXT_ONLY = ("mask_token", "lm_head.", "projectors.")  # names in official checkpoints
 _SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".tar")
 _BRANCH_PREFIXES = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
 _DOWNSTREAM_PREFIXES = ("features.backbone.", "model.maps.backbone.", "model.net.backbone.maps.backbone.", "model.")
@@ -33,12 +33,12 @@ class Weights(NamedTuple):
     """Weights of one backbone.
 
     Attributes:
-        state: by timm's names.
-        origin: where they are from, for messages.
-        arguments: that the backbone was built with, as far as recorded.
-        mean: of the images that they were trained on, per channel, on a scale of 0 to 1; None if not recorded.
-        std: likewise.
-        classes: names of the classes of a classifier, in its order; empty if there is none.
+        state: tensors by timm's names.
+        origin: description of the source, for messages.
+        arguments: arguments that the backbone was built with, as far as recorded.
+        mean: mean of the training images per channel, on a scale of 0 to 1; None if not recorded.
+        std: standard deviation of the training images per channel, on a scale of 0 to 1; None if not recorded.
+        classes: class names of the classifier, in its order; empty if there is none.
     """
 
     state: dict[str, Tensor]
@@ -50,14 +50,14 @@ class Weights(NamedTuple):
 
 
 def read_weights(source: str, branch: Branch = "teacher") -> Weights:
-    """Read weights; nothing in a file is executed.
+    """Read weights without executing code in a file.
 
     Args:
-        source: any of ``ACCEPTED``.
+        source: source in one of the forms listed in ``ACCEPTED``.
         branch: "teacher" or "student" of a pre-training run; no effect on anything else.
 
     Raises:
-        ValueError: there are no such weights, or they cannot be read.
+        ValueError: the weights do not exist or cannot be read.
     """
     if branch not in BRANCHES:
         raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
@@ -101,7 +101,7 @@ def _from_file(path: Path, branch: Branch) -> Weights:
         config = content.get("run", {}).get("config", {})
         data = config.get("data", {})
         state = _backbone_state(content["state_dict"], branch, path)
-        # Only a backbone has a head of its own; classifiers of frozen features are stored beside it.
+        # Only a fine-tuned backbone contains a head; classifiers of frozen features are stored outside the backbone.
         classes = content.get("classes", ()) if "model.head.weight" in content["state_dict"] else ()
         return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"), classes)
     while isinstance(content, Mapping) and not is_state(content):
@@ -115,10 +115,10 @@ def _from_file(path: Path, branch: Branch) -> Weights:
 
 
 def _from_timm(name: str) -> Weights:
-    """Timm's own weights, downloaded unless they are cached."""
+    """Read timm's pre-trained weights, downloaded unless they are cached."""
     try:
         model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # of the network, of the hub, of timm
+    except Exception as error:  # raised by the network, the hub or timm
         raise ValueError(f"timm's weights {name!r} are not available: {str(error).splitlines()[0]}") from error
     pretrained = cast(dict[str, Any], model.pretrained_cfg)
     return Weights(model.state_dict(), f"timm's {name}", {}, list(pretrained["mean"]), list(pretrained["std"]))
@@ -136,7 +136,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _backbone_state(state: Mapping[str, Tensor], branch: Branch, path: Path) -> dict[str, Tensor]:
-    """The backbone in the state of a task."""
+    """Return the backbone's tensors in the state dict of a task."""
     is_pretraining = any(name.startswith(_BRANCH_PREFIXES["student"]) for name in state)
     for prefix in (_BRANCH_PREFIXES[branch],) if is_pretraining else _DOWNSTREAM_PREFIXES:
         if backbone := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:

@@ -9,12 +9,12 @@ _SHORT, _LONG = 3, 20
 
 
 class StateDiff(NamedTuple):
-    """Why tensors cannot be loaded.
+    """Differences that prevent loading.
 
     Attributes:
         missing: names that only the model has.
         unexpected: names that only the weights have.
-        reshaped: names that both have with different shapes: (of the weights, of the model).
+        reshaped: names in both with different shapes: (shape in the weights, shape in the model).
     """
 
     missing: list[str]
@@ -22,16 +22,16 @@ class StateDiff(NamedTuple):
     reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
     def __bool__(self) -> bool:
-        """Whether there is any difference."""
+        """Return whether there is any difference."""
         return bool(self.missing or self.unexpected or self.reshaped)
 
     def describe(self) -> str:
-        """List the names, up to twenty of a kind, one line per kind."""
+        """Return a list of the names, up to twenty per kind, one line per kind."""
         kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("reshaped", self._shapes()))
         return "\n".join(f"  {len(names)} {kind}: {_listed(names)}" for kind, names in kinds if names)
 
     def summary(self) -> str:
-        """Counts and the first few names, in one line."""
+        """Return counts and the first few names in one line."""
         shapes = self._shapes()
         first = (
             *shapes[:_SHORT],
@@ -46,7 +46,7 @@ class StateDiff(NamedTuple):
 
 
 def state_diff(model: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> StateDiff:
-    """Compare names and shapes.
+    """Compare names and shapes of two sets of tensors.
 
     Args:
         model: tensors of the model.
@@ -64,8 +64,8 @@ def check_checkpoint(model: Mapping[str, object], checkpoint: Mapping[str, Mappi
     """Raise ValueError for a Lightning checkpoint of another architecture; only tensors are compared.
 
     Args:
-        model: state of the task.
-        checkpoint: to be loaded.
+        model: state dict of the task.
+        checkpoint: Lightning checkpoint to load.
     """
     states = (model, checkpoint.get("state_dict", {}))
     tensors = ({name: value for name, value in state.items() if isinstance(value, Tensor)} for state in states)

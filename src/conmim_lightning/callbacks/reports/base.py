@@ -9,21 +9,21 @@ from torch import Tensor
 from conmim_lightning.callbacks.reports.drawing import as_rgb
 
 FIGURES = "pictures"
-"""Name of the folder for drawn images, within the run's."""
+"""Name of the folder for drawn images within the run's folder."""
 
 
 class DenseReport(Callback):
-    """Draw some images and write the predictions of all, of a test or of images without annotations.
+    """Draw some images and write the predictions of all images, of the test split or without annotations.
 
     A subclass implements ``add``.
 
     Args:
         dirpath: folder for all files.
-        pictures: images to draw, evenly spaced; 0 for none.
-        predictions: file or folder of the predictions; null for none.
+        pictures: number of images to draw, evenly spaced; 0 draws none.
+        predictions: file or folder for the predictions; null writes none.
 
     Raises:
-        ValueError: a negative number of pictures.
+        ValueError: pictures is negative.
     """
 
     def __init__(self, dirpath: str, *, pictures: int = 8, predictions: str | None = None) -> None:
@@ -57,25 +57,25 @@ class DenseReport(Callback):
     def add(
         self, task: Any, name: str, index: int, outputs: Any, batch: Any, position: int, image: Tensor | None
     ) -> None:
-        """Add an image.
+        """Add one image and its prediction.
 
         Args:
-            task: that made the prediction.
-            name: of the image.
-            index: of the image.
-            outputs: of the step.
-            batch: of the step.
-            position: of the image in both.
-            image: (3, H, W) uint8 in the file's size; None if it is not to be drawn.
+            task: task that made the prediction.
+            name: name of the image.
+            index: index of the image in its source.
+            outputs: outputs of the step.
+            batch: batch of the step.
+            position: position of the image in outputs and batch.
+            image: (3, H, W) uint8 in the file's size; None if the image is not drawn.
         """
         raise NotImplementedError
 
     def figure_path(self, name: str, index: int) -> Path:
-        """Path for the drawing of an image."""
+        """Return the path for the drawing of an image."""
         return self.dirpath / FIGURES / f"{index:06d}_{Path(name).stem}.png"
 
     def write_table(self, trainer: Trainer, text: str) -> None:
-        """Write ``per_class.tsv``, on the first device."""
+        """Write ``per_class.tsv`` on the first device."""
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
             (self.dirpath / "per_class.tsv").write_text(text, encoding="utf-8", errors="replace")

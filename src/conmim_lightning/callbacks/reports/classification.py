@@ -12,15 +12,15 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from conmim_lightning.callbacks.reports.tables import confused_with
 
-_MAX_NAMED = 40  # classes; with more, the figure shows no names
-_MAX_NUMBERED = 20  # classes; with more, it shows no counts
+_MAX_NAMED = 40  # with more classes, the figure shows no names
+_MAX_NUMBERED = 20  # with more classes, the figure shows no counts
 
 
 class ClassificationReport(Callback):
     """Write, when a test ends, ``per_class.tsv`` (images, accuracy, most frequent error) and ``confusion.png``.
 
     Args:
-        dirpath: folder for both.
+        dirpath: folder for both files.
     """
 
     def __init__(self, dirpath: str) -> None:
@@ -28,18 +28,18 @@ class ClassificationReport(Callback):
         self._confusion: MulticlassConfusionMatrix | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start the count."""
+        """Initialise the confusion matrix."""
         self._confusion = MulticlassConfusionMatrix(pl_module.num_classes, ignore_index=-1).to(pl_module.device)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count a batch; images without a class do not count."""
+        """Count the predictions of a batch; images without a class are left out."""
         assert self._confusion is not None
         self._confusion.update(outputs["scores"].float(), outputs["label"])
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write both files; every device takes part in the sum."""
+        """Sum over all devices and write both files."""
         assert self._confusion is not None
         matrix = self._confusion.compute().cpu().numpy()
         if trainer.is_global_zero:
@@ -50,7 +50,7 @@ class ClassificationReport(Callback):
 
 
 def _per_class(matrix: NDArray[np.int64], names: list[str]) -> str:
-    """One line per class: name, images, top-1, most frequent error and its fraction."""
+    """Return one line per class: name, images, top-1, most frequent error and its fraction."""
     lines = ["class\timages\ttop1\tconfused_with\tfraction"]
     for label, name in enumerate(names):
         images = int(matrix[label].sum())
@@ -60,7 +60,7 @@ def _per_class(matrix: NDArray[np.int64], names: list[str]) -> str:
 
 
 def _draw(matrix: NDArray[np.int64], names: list[str], path: Path) -> None:
-    """Rows are classes, columns predictions; colours are fractions of a row."""
+    """Draw the confusion matrix: rows are classes, columns predictions; colours are fractions of a row."""
     fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(16, max(5, 0.45 * len(names) + 2))
     figure = Figure(figsize=(side + 1, side), layout="constrained")

@@ -18,8 +18,8 @@ class DetectionReport(DenseReport):
     Args:
         dirpath: see ``DenseReport``.
         pictures: see ``DenseReport``.
-        predictions: JSON file in COCO's results format; null for none.
-        min_score: of a detection that is drawn, 0 to 1.
+        predictions: JSON file to write in COCO's results format; null writes none.
+        min_score: smallest score of a detection that is drawn, 0 to 1.
 
     Raises:
         ValueError: a number is out of its range.
@@ -35,7 +35,7 @@ class DetectionReport(DenseReport):
         self._results: list[dict[str, Any]] = []
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the results; the first of several devices writes those of all."""
+        """Write the detections of all devices, on the first device."""
         self._write_results(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -43,7 +43,7 @@ class DetectionReport(DenseReport):
         self.write_table(trainer, _per_class(pl_module.metrics["test"].per_class, pl_module.classes))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the results."""
+        """Write the detections."""
         self._write_results(trainer)
 
     def add(
@@ -79,12 +79,12 @@ class DetectionReport(DenseReport):
 
 
 def _on_cpu(objects: Any) -> Any:
-    """A named tuple of tensors."""
+    """Move a named tuple of tensors to the CPU."""
     return type(objects)(*(values.cpu() for values in objects))
 
 
 def _per_class(precision: Mapping[str, Mapping[int, float]], names: Sequence[str]) -> str:
-    """One line per class: name and average precision by kind."""
+    """Return one line per class: name and average precision by kind."""
     lines = ["\t".join(["class", *(f"{kind}_ap" for kind in precision)])]
     for label, name in enumerate(names):
         values = (by_class.get(label, float("nan")) for by_class in precision.values())

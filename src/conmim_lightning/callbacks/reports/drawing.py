@@ -1,4 +1,4 @@
-"""Class maps and objects, drawn onto their image."""
+"""Drawing of class maps and objects onto their image."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ _GOLDEN_RATIO = 0.618033988749895
 _PANEL_PIXELS = 480
 _DPI = 100
 _LEGEND_COLUMNS = 8
-_LEGEND_INCHES = 0.25  # per row
+_LEGEND_INCHES = 0.25  # height of a row
 
 
 def class_colors(count: int) -> list[Color]:
-    """RGB colours of classes, 0 to 255; neighbours differ."""
+    """Return RGB colours of classes, 0 to 255; successive classes have distinct colours."""
     colors = []
     for index in range(count):
         saturation, value = (1.0, 0.6)[index // 7 % 2], (1.0, 0.75)[index // 3 % 2]
@@ -33,16 +33,16 @@ def class_colors(count: int) -> list[Color]:
 
 
 def as_rgb(pixels: Tensor) -> Tensor:
-    """(C, H, W) to (3, H, W)."""
+    """Convert (C, H, W) to (3, H, W)."""
     return pixels[:3].expand(3, -1, -1)
 
 
 def draw_classes(image: Tensor, classes: Tensor, alpha: float = 0.6) -> Tensor:
-    """Colour the classes over the grey image.
+    """Draw the colours of the classes over the grey image.
 
     Args:
         image: (3, H, W) uint8.
-        classes: (H, W) from 0; -1 leaves the image as it is.
+        classes: (H, W) classes from 0; -1 = not coloured.
         alpha: opacity of the colours, 0 to 1.
     """
     grey = image.float().mean(0, keepdim=True).to(torch.uint8).expand(3, -1, -1)  # only classes have colours
@@ -59,9 +59,9 @@ def draw_objects(
 
     Args:
         image: (3, H, W) uint8.
-        objects: in coordinates of the image.
-        names: of the classes.
-        scores: of the objects; None for annotations.
+        objects: objects in coordinates of the image.
+        names: names of the classes.
+        scores: scores of the objects; None for annotations.
     """
     labels, boxes = [int(label) for label in objects.labels], objects.boxes
     if not labels:
@@ -81,10 +81,10 @@ def draw_objects(
 
 
 def save_panels(panels: Sequence[tuple[str, Tensor]], path: Path, legend: Mapping[str, Color] | None = None) -> None:
-    """Write images side by side with titles, and a legend below, as PNG.
+    """Write a PNG with images side by side, their titles, and a legend below.
 
     Args:
-        panels: title and (3, H, W) uint8 of each image; sizes may differ by a factor.
+        panels: title and (3, H, W) uint8 image of each panel; sizes may differ by a factor.
         path: file to write.
         legend: colour by name.
     """

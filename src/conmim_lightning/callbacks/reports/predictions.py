@@ -1,4 +1,4 @@
-"""Predictions of a classifier for each image, as a table."""
+"""Table of a classifier's predictions for each image."""
 
 import csv
 from pathlib import Path
@@ -14,11 +14,11 @@ _SHOWN = 5
 class Predictions(Callback):
     """Write a tab-separated table: image, its class if it has one, the five best predictions and their scores.
 
-    An image that cannot be read has the reason instead.
+    For an image that cannot be read, the reason replaces the predictions.
 
     Args:
-        path: file to write, in the images' order; the first of several devices writes for all.
-        all_scores: add one column per class.
+        path: file to write, in the order of the images; the first device writes for all devices.
+        all_scores: whether to add one column per class.
     """
 
     def __init__(self, path: str, *, all_scores: bool = False) -> None:

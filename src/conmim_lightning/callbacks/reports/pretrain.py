@@ -1,4 +1,4 @@
-"""A figure of a pre-training run: curves, and the views and similarities of a few images."""
+"""Report of a pre-training run: a figure of curves, and of views and similarities of a few images."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ _CURVES = ("train/loss", "train/retrieval_top1", "train/position_only_top1", "tr
 
 
 class PretrainReport(Callback):
-    """Write a figure of curves and held-out images when training ends.
+    """Write a figure of training curves and held-out images when training ends.
 
     Args:
-        path: PNG to write.
+        path: PNG file to write.
         num_images: held-out images to show, >= 1.
 
     Raises:
@@ -45,14 +45,14 @@ class PretrainReport(Callback):
         """Draw the figure."""
         probe = next((c for c in trainer.callbacks if isinstance(c, OnlineProbe)), None)  # type: ignore[attr-defined]
         batch = trainer.datamodule.held_out_crops(self.num_images)  # type: ignore[attr-defined]
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # the model is on the CPU again by now
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # the model is on the CPU again
             rows = image_rows(pl_module, batch, probe)
         draw_report(self.path, self.curves, probe.history if probe else [], rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Curves so far."""
+        """Return the curves so far."""
         return {"curves": self.curves}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after a resume."""
+        """Restore the results of the resumed run."""
         self.curves = state_dict["curves"]

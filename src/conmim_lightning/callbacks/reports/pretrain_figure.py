@@ -1,4 +1,4 @@
-"""The figure of a pre-training run: curves, and per image the views, the mask and similarity maps."""
+"""Figure of a pre-training run: curves, and per image the views, the mask and similarity maps."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ History = list[dict[str, float]]
 
 
 class ImageRow(NamedTuple):
-    """The cells of one image.
+    """The panels of one image, a row of the figure.
 
     Attributes:
         student_view: (H, W, 3) in [0, 1], hidden patches grey.
@@ -26,7 +26,7 @@ class ImageRow(NamedTuple):
         teacher_view: (H, W, 3) in [0, 1].
         query: row and column of the hidden patch whose query is shown.
         similarity: (h, w) cosine of that query with every key.
-        object_map: (h, w) probability of an object by the dense probe, or None.
+        object_map: (h, w) probability of an object by the dense probe; None without a probe.
     """
 
     student_view: Tensor
@@ -38,12 +38,12 @@ class ImageRow(NamedTuple):
 
 
 def image_rows(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) -> list[ImageRow]:
-    """Views, similarity maps and probe maps of a batch, with the model in training mode.
+    """Return views, similarity maps and probe maps of a batch; the model is in training mode.
 
     Args:
-        pl_module: the pre-training task.
+        pl_module: pre-training task.
         batch: held-out crops.
-        probe: for the dense probe's map, if it has one.
+        probe: callback with the dense probe; None for no object maps.
     """
     batch = move_data_to_device(batch, pl_module.device)
     student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
@@ -85,7 +85,7 @@ def draw_report(path: Path, curves: History, probes: History, images: list[Image
     """Write the figure.
 
     Args:
-        path: PNG to write.
+        path: PNG file to write.
         curves: metrics of the pretext task by step.
         probes: metrics of the features by step; the first entry holds the baselines.
         images: one row each.

@@ -1,4 +1,4 @@
-"""IoU of a segmenter per class, and drawings of its predictions."""
+"""Report of a segmenter: IoU per class, and drawings of its predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from conmim_lightning.metrics.segmentation import class_ious
 class SegmentationReport(DenseReport):
     """Write ``per_class.tsv``, ``pictures/`` (image, prediction, annotation, errors, legend), and predicted class maps.
 
-    Predictions are PNG files named like the images, with the values of the collection's own maps.
+    Predictions are PNG files named like the images, with the class values of the annotation files.
 
     Args:
         dirpath: see ``DenseReport``.
         pictures: see ``DenseReport``.
-        predictions: folder for class maps; null for none.
+        predictions: folder for class maps; null writes none.
     """
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -50,7 +50,7 @@ class SegmentationReport(DenseReport):
 
 
 def _draw(image: Tensor, prediction: Tensor, label: Tensor, names: list[str], path: Path) -> None:
-    """Image, prediction and, if it is known, annotation and errors."""
+    """Draw image, prediction and, if there is an annotation, annotation and errors."""
     panels = [("image", image), ("prediction", draw_classes(image, prediction))]
     labelled = label >= 0
     if labelled.any():
@@ -66,7 +66,7 @@ def _draw(image: Tensor, prediction: Tensor, label: Tensor, names: list[str], pa
 
 
 def _per_class(matrix: Tensor, names: list[str]) -> str:
-    """One line per class: name, pixels, IoU, accuracy, most frequent error and its fraction."""
+    """Return one line per class: name, pixels, IoU, accuracy, most frequent error and its fraction."""
     ious, counts = class_ious(matrix).tolist(), matrix.double().numpy()
     lines = ["class\tpixels\tiou\taccuracy\tconfused_with\tfraction"]
     for label, name in enumerate(names):

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 
 def confused_with(matrix: NDArray[Any], label: int, names: Sequence[str]) -> str:
-    """The most frequent wrong prediction of a class and its fraction, separated by a tab; both empty for none.
+    """Return a class's most frequent wrong prediction and its fraction, separated by a tab; both empty without errors.
 
     Args:
         matrix: (K, K) counts, rows are classes, columns predictions.
-        label: of the class.
-        names: of the classes.
+        label: index of the class.
+        names: names of the classes.
     """
     wrong = matrix[label].copy()
     wrong[label] = 0

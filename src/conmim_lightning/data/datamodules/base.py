@@ -22,16 +22,16 @@ from conmim_lightning.data.sources.base import Source
 class ResumableDataModule(LightningDataModule):
     """Training batches in an order that is independent of the number of devices and resumes at any batch.
 
-    A subclass sets ``source``, ``train_set`` and ``fingerprint``, the source's.
+    A subclass sets ``source``, ``train_set`` and the source's ``fingerprint``.
 
     Args:
-        root: of the collection.
-        decoder: of the images' bytes.
-        mean: of the images, per channel, on a scale of 0 to 1; the task normalises with it.
-        std: likewise, > 0.
+        root: path or URL of the collection.
+        decoder: decoder of the image bytes.
+        mean: mean of the images per channel, on a scale of 0 to 1; the task normalises with it.
+        std: standard deviation per channel, on the same scale, > 0.
         batch_size: images per step and device.
-        seed: of the order.
-        num_workers: loader processes; null for one per usable core, at most 16.
+        seed: seed of the order.
+        num_workers: number of loader processes; null for one per usable core, at most 16.
 
     Raises:
         ValueError: a number is out of range.
@@ -69,19 +69,19 @@ class ResumableDataModule(LightningDataModule):
         self.loaded_at = 0.0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Record the time and the broken training images."""
+        """Record the time and the batch's broken training images."""
         self.loaded_at = time.perf_counter()
         if self.trainer is not None and self.trainer.training:
             self._broken += [line for lines in getattr(batch, "broken", ()) if lines for line in lines.split("\n")]
         return batch
 
     def pop_broken(self) -> list[str]:
-        """The images that were broken since the last call, each as name, tab, reason."""
+        """Return the broken images since the last call, each as name, tab, reason."""
         self._broken, taken = [], self._broken
         return taken
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches, from the position of a resumed run; ValueError if that lies within a batch."""
+        """Return the training loader, from the position of a resumed run; ValueError if that lies within a batch."""
         sampler = self._sampler()
         self._check_fingerprint()
         consumed = self._resume_from.samples_per_device(self.batch_size, self._world_size())
@@ -95,7 +95,7 @@ class ResumableDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The position that training has reached, for any number of devices; prefetched batches do not count."""
+        """Return the position that training has reached, for any number of devices; prefetched batches do not count."""
         assert self.trainer
         position = self._resume_from
         if self.trainer.num_training_batches != float("inf"):  # else nothing was trained
@@ -126,7 +126,7 @@ class ResumableDataModule(LightningDataModule):
             )
 
     def _check_fills(self) -> None:
-        """Raise ValueError unless the images fill a batch."""
+        """Raise ValueError unless the images fill a global batch."""
         world = self._world_size()
         if len(self.source) < self.batch_size * world:
             raise ValueError(
@@ -135,7 +135,7 @@ class ResumableDataModule(LightningDataModule):
             )
 
     def _check_trainer(self) -> None:
-        """Raise ValueError if the Trainer would distribute images that are distributed already."""
+        """Raise ValueError if the Trainer would insert a distributed sampler; the images are distributed already."""
         connector = getattr(self.trainer, "_accelerator_connector", None)
         if self._world_size() > 1 and getattr(connector, "use_distributed_sampler", False):
             raise ValueError(

@@ -21,19 +21,19 @@ class ClassificationDataModule(SplitDataModule):
     Validation uses held-out training images if ``held_out_fraction`` is above 0, otherwise the split ``val``.
 
     Args:
-        train_transform: of training images.
-        evaluation_transform: of all others.
-        num_classes: >= 2; null for the number that the source counts.
+        train_transform: transform of training images.
+        evaluation_transform: transform of all other images.
+        num_classes: number of classes, >= 2; null for the number that the source counts.
         held_out_fraction: fraction of each class's training images to use for validation only, in [0, 1).
-        subset_fraction: of each class's training images to use at all, in (0, 1]; null for all.
+        subset_fraction: fraction of each class's training images to use at all, in (0, 1]; null for all.
         subset_count: training images per class to use; null for all.
-        subset_seed: of the subset and of the held-out images.
+        subset_seed: seed of the subset and of the held-out images.
         balanced: sample all classes equally often, whatever their size.
-        allow_missing_classes: let validation and test lack some of the classes.
+        allow_missing_classes: whether validation and test may lack some of the classes.
         **others: see ``SplitDataModule``.
 
     Raises:
-        ValueError: a number is out of range, or, in ``setup``, a split does not fit.
+        ValueError: a number is out of range; in ``setup``, a split is invalid.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ClassificationDataModule(SplitDataModule):
         )
 
     def select_train(self, source: Source) -> Source:
-        """A subset, without the held-out images."""
+        """Return the training subset without the held-out images."""
         if self.subset_fraction is not None or self.subset_count is not None:
             source = per_class(source, fraction=self.subset_fraction, count=self.subset_count, seed=self.subset_seed)
         if self.held_out_fraction:
@@ -93,7 +93,7 @@ class ClassificationDataModule(SplitDataModule):
         return source
 
     def check_split(self, split: str, source: Source) -> Source:
-        """Return the source of a split; ValueError if classes are missing or without an image."""
+        """Return the source of a split; ValueError if classes are missing or have no image."""
         super().check_split(split, source)
         empty = np.flatnonzero(np.bincount(labels_of(source), minlength=self.num_classes) == 0)
         if len(empty) and (split == "train" or not self.allow_missing_classes):
@@ -106,7 +106,7 @@ class ClassificationDataModule(SplitDataModule):
         return source
 
     def class_counts(self) -> NDArray[np.int64]:
-        """(number of classes,) training images of each class."""
+        """Return the number of training images of each class, (number of classes,)."""
         return np.bincount(labels_of(self.sources["train"]), minlength=self.num_classes)
 
     def _sampler(self) -> ResumableSampler:

@@ -19,17 +19,17 @@ class DenseDataModule(SplitDataModule):
     """Images with an annotation of every pixel or object.
 
     Args:
-        dataset: builds the dataset of a source, see ``SegmentationDataset`` and ``DetectionDataset``.
+        dataset: factory of a source's dataset, see ``SegmentationDataset`` and ``DetectionDataset``.
         size: pixels per side of the training images.
-        num_classes: null for the number that the source counts.
+        num_classes: number of classes; null for the number that the source counts.
         evaluation_batch_size: images per batch outside of training.
         eval_limit: largest number of images to evaluate per split, evenly spaced; null for all.
-        subset_count: training images to use, sampled with ``subset_seed``; null for all.
-        subset_seed: of the subset.
+        subset_count: number of training images to use, sampled with ``subset_seed``; null for all.
+        subset_seed: seed of the subset.
         **others: see ``SplitDataModule``.
 
     Raises:
-        ValueError: a number is out of range, or, in ``setup``, a split does not fit.
+        ValueError: a number is out of range; in ``setup``, a split is invalid.
     """
 
     category_ids: Sequence[int] | None = None
@@ -62,7 +62,7 @@ class DenseDataModule(SplitDataModule):
 
     @property
     def first_class(self) -> int:
-        """Value of the first class in the collection's maps."""
+        """Value of the first class in the collection's class maps."""
         return getattr(self.splits, "first_class", 0)
 
     def make_dataset(self, split: str, *, train: bool = False, epoch: int = 0) -> ImageDataset[Any]:
@@ -77,7 +77,7 @@ class DenseDataModule(SplitDataModule):
         )
 
     def select_train(self, source: Source) -> Source:
-        """A subset; also take the category ids."""
+        """Return the training subset; also store the category ids."""
         count = self.subset_count
         if count is not None and count < len(source):
             rng = np.random.default_rng(int(generator(self.subset_seed, 0, 0).initial_seed()))
@@ -89,14 +89,14 @@ class DenseDataModule(SplitDataModule):
         return source
 
     def pixels(self, split: str, index: int) -> Tensor:
-        """An image of a split in the file's size, (C, H, W) uint8."""
+        """Return an image of a split at its original size, (C, H, W) uint8."""
         return self.decoder.decode(self.sources[split].read(SampleKey(0, index), self.decoder.max_bytes))
 
     def coco_results(self, index: int, detections: Any, *, testing: bool) -> list[dict[str, Any]]:
         """Convert the detections in an image to entries of COCO's results JSON.
 
         Args:
-            index: of the image.
+            index: index of the image.
             detections: boxes, scores, labels and masks.
             testing: whether the image is of the test split; otherwise its name replaces its id.
         """
@@ -109,7 +109,7 @@ class DenseDataModule(SplitDataModule):
         return [entry | {"category": self.classes[category_ids.index(entry["category_id"])]} for entry in entries]
 
     def annotation_fault(self, source: Source, index: int, height: int, width: int) -> str:
-        """What is wrong with the annotation of an image of this size; empty if nothing is."""
+        """Return the fault in the annotation of an image of this size; empty if there is none."""
         try:
             self.dataset(source, decoder=self.decoder).check(index, height, width)
         except Exception as error:  # damaged files raise anything

@@ -10,20 +10,20 @@ from conmim_lightning.data.sources.subsets import check_subset, per_class
 
 
 class ImageNetDataModule(PretrainDataModule):
-    """Pre-training on ``root/train``; the k-NN probe compares it with ``root/val``.
+    """Pre-training on ``root/train``; the k-NN probe classifies ``root/val`` with ``root/train`` as reference.
 
     Args:
         root: folder with ``train`` and ``val``.
         train_list: official list of ``train`` (train_map.txt), relative to root; null for folders named by WordNet id.
-        val_list: likewise of ``val``.
-        subset_fraction: of each class's training images to use, in (0, 1], sampled with ``subset_seed``; null for all.
-        subset_count: training images per class to use; null for all.
-        subset_seed: of the sample.
-        index_dir: where to store the indexes of folders; null for nowhere.
-        **others: see ``PretrainDataModule``; neither source nor labelled_root.
+        val_list: official list of ``val`` (val_map.txt), relative to root; null for folders named by WordNet id.
+        subset_fraction: fraction of each class's training images to use, in (0, 1]; null for all.
+        subset_count: number of training images per class to use; null for all.
+        subset_seed: seed of the sample that either of them selects.
+        index_dir: folder to store the indexes of folders in; null does not store them.
+        **others: see ``PretrainDataModule``, except source and labelled_root.
 
     Raises:
-        ValueError: a number is out of range, or, in ``setup``, a folder or list does not fit.
+        ValueError: a number is out of range; in ``setup``, a folder or list is invalid.
     """
 
     def __init__(

@@ -28,33 +28,33 @@ from conmim_lightning.rng import generator
 class PretrainDataModule(ResumableDataModule):
     """Any collection of images, labelled or not; labels are never trained on.
 
-    The defaults are the published recipe, for a folder of images.
+    The defaults are the published recipe on a folder of images.
 
     Args:
-        root: of the collection.
-        source: opens it, given root, see ``data.sources``.
-        decoder: of the images' bytes; null for 3 channels.
-        crop: geometry shared by both views; null for the official 224 pixels.
+        root: path or URL of the collection.
+        source: function that opens the collection, given root, see ``data.sources``.
+        decoder: decoder of the image bytes; null for 3 channels.
+        crop: random crop shared by both views; null for the official 224 pixels.
         masking: masking rule; null for the official one.
-        perturbation: samples the perturbation of each view; null for the official one.
-        mean: of the images, per channel, on a scale of 0 to 1; the task normalises with it.
-        std: likewise, > 0.
+        perturbation: sampler of each view's perturbation; null for the official one.
+        mean: mean of the images per channel, on a scale of 0 to 1; the task normalises with it.
+        std: standard deviation per channel, on the same scale, > 0.
         batch_size: images per step and device, >= 2 (BatchNorm).
-        seed: of order, crops, perturbations and masks.
-        exclude: list of images to leave out, as ``inspect`` writes it; null for none.
-        num_workers: loader processes; null for one per usable core, at most 16.
-        labelled_root: folder with ``train/<class>/`` and ``val/<class>/`` for the k-NN probe; null for none.
-        class_map_root: folder in ADE20K's layout for the dense probe; null for none.
-        num_map_classes: object classes of those class maps, which count from 1.
-        index_dir: where to store the indexes of the probes' folders; null for nowhere.
+        seed: seed of order, crops, perturbations and masks.
+        exclude: file that lists images to leave out, as ``inspect`` writes it; null for none.
+        num_workers: number of loader processes; null for one per usable core, at most 16.
+        labelled_root: folder with ``train/<class>/`` and ``val/<class>/`` for the k-NN probe; null for no k-NN probe.
+        class_map_root: folder in ADE20K's layout for the dense probe; null for no dense probe.
+        num_map_classes: number of object classes in those class maps, with values from 1.
+        index_dir: folder to store the indexes of the probes' folders in; null does not store them.
         probe_batch_size: images per batch of the probes.
-        knn_images: largest number of reference and of query images of the k-NN, evenly spaced; null for all.
-        dense_images: likewise of the dense probe.
+        knn_images: largest number of reference and of query images of the k-NN probe, evenly spaced; null for all.
+        dense_images: largest number of reference and of query images of the dense probe; null for all.
         cache_decoded: keep decoded images in memory, per loader process; for small collections.
-        prepare: creates the files if they are missing, once per machine; null if they exist.
+        prepare: function that creates missing files, once per machine; null if they exist.
 
     Raises:
-        ValueError: a number is out of range, or a folder is missing; in ``setup``, the images do not fit.
+        ValueError: a number is out of range or a folder is missing; in ``setup``, the images are invalid or too few.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class PretrainDataModule(ResumableDataModule):
         return (self.decoder.channels, *2 * [self.crop.size]), tuple(self.masking(generator(0, 0, 0)).shape)
 
     def prepare_data(self) -> None:
-        """Create the files, if the configuration says how, and their index, once per machine."""
+        """Create missing files, if ``prepare`` is given, and their index, once per machine."""
         if self.prepare:
             self.prepare()
         if not hasattr(self, "source"):
@@ -137,25 +137,25 @@ class PretrainDataModule(ResumableDataModule):
             self._add_probes()
         self._check_fills()
         self.train_set = self._pretrain_set(self.source, self.crop, cache_decoded=self.cache_decoded)
-        self._sampler()  # which gives a stream the number of devices
+        self._sampler()  # tells a stream the number of devices
         self.fingerprint = self.source.fingerprint()
         self.train_set[SampleKey(0, 0)]
 
     def open_source(self) -> Source:
-        """The collection, except the excluded images."""
+        """Open the collection without the excluded images."""
         source = self.make_source(self.root)
         return source.without(self.excluded) if self.excluded else source
 
     def summary(self) -> str:
-        """Number of images, formats, sizes, broken images."""
+        """Summarise the collection: number of images, formats, sizes, broken images."""
         return summarize(self.source, self.decoder)
 
     def probe_loaders(self) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
-        """Probe ("knn" or "dense"), role of the images, and the batches of this device."""
+        """Yield each probe ("knn" or "dense"), each role of its images, and the loader of this device."""
         return self.probes.loaders(num_workers=self.num_workers, rank=self._rank(), num_devices=self._world_size())
 
     def held_out_crops(self, count: int) -> PretrainBatch:
-        """For figures: the first query images of a probe, whole; without probes, training images as in epoch 0."""
+        """Return images for figures: a probe's first query images at full scale, or training crops of epoch 0."""
         dataset = cast(PretrainDataset, self.train_set)
         source = self.probes.query_source()
         if source is not None:

@@ -23,26 +23,26 @@ class SplitDataModule(ResumableDataModule):
     """Annotated images in splits for training, validation and test; a subclass implements ``make_dataset``.
 
     Args:
-        root: of the collection.
-        source: opens the splits, see ``data.sources.splits.Splits``.
-        num_classes: null for the number that the source counts.
-        decoder: of the images' bytes.
-        mean: of the images, per channel, on a scale of 0 to 1; the task normalises with it.
-        std: likewise, > 0.
+        root: path of the collection.
+        source: object that opens the splits, see ``data.sources.splits.Splits``.
+        num_classes: number of classes; null for the number that the source counts.
+        decoder: decoder of the image bytes.
+        mean: mean of the images per channel, on a scale of 0 to 1; the task normalises with it.
+        std: standard deviation per channel, on the same scale, > 0.
         batch_size: images per step and device.
-        seed: of order and transforms.
+        seed: seed of order and transforms.
         train: name of the training split.
         val: name of the validation split.
         test: name of the test split.
-        exclude: list of training images to leave out, as ``inspect`` writes it; null for none.
-        num_workers: loader processes; null for one per usable core, at most 16.
+        exclude: file that lists training images to leave out, as ``inspect`` writes it; null for none.
+        num_workers: number of loader processes; null for one per usable core, at most 16.
         evaluation_batch_size: images per batch outside of training; null for batch_size.
         cache_decoded: keep decoded training images in memory, per loader process; for small collections.
-        predict_root: folder of images without annotations to predict; null for none.
-        prepare: creates the files if they are missing, once per machine; null if they exist.
+        predict_root: folder of images without annotations to predict; null for ``root``.
+        prepare: function that creates missing files, once per machine; null if they exist.
 
     Raises:
-        ValueError: a number is out of range, or a folder is missing; in ``setup``, a split does not fit.
+        ValueError: a number is out of range or a folder is missing; in ``setup``, a split is invalid.
     """
 
     eval_limit: int | None = None
@@ -93,13 +93,13 @@ class SplitDataModule(ResumableDataModule):
 
         Args:
             split: "train", "val", "test" or "predict".
-            train: whether to transform as in training.
-            epoch: of those transforms.
+            train: whether to apply the training transform.
+            epoch: epoch of the training transform.
         """
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Create the files, if the configuration says how."""
+        """Create missing files, if ``prepare`` is given."""
         if self.prepare and not self.predict_root:
             self.prepare()
 
@@ -128,16 +128,16 @@ class SplitDataModule(ResumableDataModule):
             self.make_dataset("val")[0]
 
     def open_source(self) -> Source:
-        """The images of the training split, except the excluded ones; ValueError if they do not fit."""
+        """Open the training split without the excluded images; ValueError if it is invalid."""
         source = self._open("train")
         return self.check_split("train", source.without(self.excluded) if self.excluded else source)
 
     def select_train(self, source: Source) -> Source:
-        """The images to train on, of those of the training split."""
+        """Select the images to train on from the training split."""
         return source
 
     def check_split(self, split: str, source: Source) -> Source:
-        """Return the source of a split; ValueError if it has another number of classes."""
+        """Return the source of a split; ValueError if its number of classes is not ``num_classes``."""
         if len(source.classes) != self.num_classes:
             raise ValueError(
                 f"split {self.split_names[split]!r} of {self.root!r} has {len(source.classes)} classes, but "
@@ -146,7 +146,7 @@ class SplitDataModule(ResumableDataModule):
         return source
 
     def summary(self) -> str:
-        """Number of images, formats, sizes, broken images."""
+        """Summarise the splits: number of images, formats, sizes, broken images."""
         sizes = [f"{split}: {len(self.sources[split]):,} images" for split in ("val", "test") if split in self.sources]
         return "\n  ".join([summarize(self.sources["train"], self.decoder), *sizes])
 
@@ -155,23 +155,23 @@ class SplitDataModule(ResumableDataModule):
         return self.sources[split].name(index)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation images."""
+        """Return the loader of the validation images."""
         return self.evaluation_dataloader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The test images."""
+        """Return the loader of the test images."""
         return self.evaluation_dataloader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The images of ``predict_root``."""
+        """Return the loader of the images of ``predict_root``."""
         return self.evaluation_dataloader("predict")
 
     def evaluation_dataloader(self, split: str, view: int | None = None) -> DataLoader[Any]:
-        """Every image of a split once over all devices, in order, or ``eval_limit`` of them.
+        """Return a loader of a split in order, each image on one device only; at most ``eval_limit`` images.
 
         Args:
             split: "train", "val", "test" or "predict".
-            view: None for the transform of evaluation; a number for that of training, sampled for this epoch.
+            view: None for the evaluation transform; a number for the training transform, sampled for that epoch.
         """
         self._check_trainer()
         return evaluation_loader(

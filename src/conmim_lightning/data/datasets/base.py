@@ -22,22 +22,22 @@ Sample = TypeVar("Sample", PretrainBatch, LabelledBatch, SegmentationBatch, Dete
 
 
 class ImageDataset(Dataset[Sample], Generic[Sample]):
-    """Samples of a source; everything random about a sample follows from (seed, epoch, index).
+    """Samples of a source's images; everything random about a sample follows from (seed, epoch, index).
 
-    A broken training image is replaced by another one, with its annotation; a broken evaluation image by an empty
-    sample. Both are reported in the sample's ``broken``. A subclass implements ``sample`` and, for evaluation,
-    ``empty``. The samples are named tuples with a field ``broken``, without the batch dimension.
+    A broken training image is replaced by another image with its annotation. A broken evaluation image is replaced by
+    an empty sample. Both are reported in the field ``broken`` of the sample, a named tuple without a batch dimension.
+    A subclass implements ``sample`` and, for evaluation, ``empty``.
 
     Args:
-        source: images.
-        decoder: of their bytes.
-        seed: of the run.
-        train: whether broken images are replaced.
-        epoch: of samples that are requested by index alone.
+        source: source of the images.
+        decoder: decoder of the image bytes.
+        seed: seed of the run.
+        train: whether broken images are replaced by others.
+        epoch: epoch of samples that are requested by an index without an epoch.
         cache_decoded: keep every decoded image in memory, per loader process; for small collections.
 
     Raises:
-        ValueError: images of a stream are to be cached.
+        ValueError: cache_decoded is set and the source is a stream.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class ImageDataset(Dataset[Sample], Generic[Sample]):
         """Create a sample.
 
         Args:
-            image: to show.
-            index: of that image.
+            image: image of the sample.
+            index: index of that image.
             requested: index that the sampler asked for; it differs if that image is broken.
-            generator: to sample from.
+            generator: random generator of the sample.
 
         Raises:
             BrokenImageError: the image cannot be read.

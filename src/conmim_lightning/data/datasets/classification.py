@@ -13,11 +13,11 @@ from conmim_lightning.data.transforms.classification import ClassificationTransf
 
 
 class ClassificationDataset(ImageDataset[LabelledBatch]):
-    """Transformed images with their class; an unreadable evaluation image is black, with the class -1.
+    """Transformed images with their classes; an unreadable evaluation image is black and has the class -1.
 
     Args:
-        source: images, with or without labels.
-        transform: of images.
+        source: source of the images, with or without labels.
+        transform: transform of the images.
         size: pixels per side of the transformed image.
         **others: see ``ImageDataset``.
     """
@@ -28,11 +28,11 @@ class ClassificationDataset(ImageDataset[LabelledBatch]):
         self.size = size
 
     def sample(self, image: AnyImage, index: int, requested: int, generator: Generator) -> LabelledBatch:
-        """The transformed image and its class."""
+        """Return the transformed image and its class."""
         label = self.source.label(index) if self.source.classes else -1
         return LabelledBatch(self.transform(image, generator), torch.tensor(label), torch.tensor(requested))
 
     def empty(self, requested: int) -> LabelledBatch:
-        """Black, without a class."""
+        """Return a black image without a class."""
         black = torch.zeros(self.decoder.channels, self.size, self.size, dtype=torch.uint8)
         return LabelledBatch(black, torch.tensor(-1), torch.tensor(requested))

@@ -11,24 +11,24 @@ try:
 except ImportError:
     _codec = None
 
-_MAX_COORDINATE = 10  # of a polygon, in units of the image's longer side
-_MIN_NUMBERS = 6  # of a polygon: three points
+_MAX_COORDINATE = 10  # largest coordinate of a polygon, in units of the image's longer side
+_MIN_NUMBERS = 6  # smallest number of coordinates of a polygon: three points
 
 
 def decode_masks(outlines: Sequence[object], height: int, width: int, name: str) -> NDArray[np.bool_]:
     """Decode the masks of an image's objects.
 
     Args:
-        outlines: of each object a list of polygons [x, y, x, y, ...] in pixels, or run lengths {"size", "counts"}.
-        height: of the image.
-        width: of the image.
-        name: of the image, for messages.
+        outlines: per object, a list of polygons [x, y, x, y, ...] in pixels, or run lengths {"size", "counts"}.
+        height: height of the image.
+        width: width of the image.
+        name: name of the image, for messages.
 
     Returns:
-        (n, H, W).
+        (n, H, W) bool.
 
     Raises:
-        ValueError: an outline is of another kind or size; or faster-coco-eval is not installed.
+        ValueError: an outline has another format or size, or faster-coco-eval is not installed.
     """
     codec = mask_codec()
     masks = np.zeros((len(outlines), height, width), bool)
@@ -51,9 +51,9 @@ def coco_results(image_id: int | str, detections: Any, category_ids: Sequence[in
     """Convert the detections in an image to entries of COCO's results JSON.
 
     Args:
-        image_id: of the image, or its name.
-        detections: boxes (n, 4), scores (n,), labels (n,) and masks (n, H, W), or none, on the CPU.
-        category_ids: of each class.
+        image_id: id of the image, or its name.
+        detections: boxes (n, 4), scores (n,), labels (n,) and masks (n, H, W) or no masks, on the CPU.
+        category_ids: category id of each class.
     """
     entries = []
     for index, (left, top, right, bottom) in enumerate(detections.boxes.tolist()):
@@ -70,7 +70,7 @@ def coco_results(image_id: int | str, detections: Any, category_ids: Sequence[in
 
 
 def mask_codec() -> Any:
-    """faster-coco-eval's functions on run lengths.
+    """Return faster-coco-eval's module for run lengths.
 
     Raises:
         ValueError: faster-coco-eval is not installed.
@@ -81,7 +81,7 @@ def mask_codec() -> Any:
 
 
 def _run_lengths(outline: object, height: int, width: int) -> object:
-    """Compressed run lengths of an outline."""
+    """Convert an outline to compressed run lengths."""
     if isinstance(outline, list):
         return mask_codec().merge(mask_codec().frPyObjects(_valid_polygons(outline, height, width), height, width))
     if not isinstance(outline, Mapping) or "counts" not in outline or "size" not in outline:
@@ -97,7 +97,7 @@ def _run_lengths(outline: object, height: int, width: int) -> object:
 
 def _valid_polygons(outline: list[object], height: int, width: int) -> list[list[float]]:
     polygons = [p for p in outline if isinstance(p, list) and len(p) >= _MIN_NUMBERS and len(p) % 2 == 0]
-    if not polygons:  # pieces of two points, beside others, are ignored
+    if not polygons:  # pieces of two points are ignored if there are others
         raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:80]}")
     reach = _MAX_COORDINATE * max(height, width)
     if not all(isinstance(n, int | float) and -reach <= n <= reach for polygon in polygons for n in polygon):

@@ -17,14 +17,14 @@ from conmim_lightning.data.transforms.detection import FitSquare
 
 
 class DetectionDataset(ImageDataset[DetectionBatch]):
-    """Squares for training, with objects in their coordinates; or for evaluation, with objects in those of the file.
+    """Square images with objects, in coordinates of the square (training) or of the image file (evaluation).
 
     An unreadable evaluation image is a black square without objects.
 
     Args:
-        source: images, with or without objects.
-        transform: of training images, see ``data.transforms.detection.ScaleJitter``.
-        evaluation_transform: of all other images.
+        source: source of the images, with or without objects.
+        transform: transform of training images, see ``data.transforms.detection.ScaleJitter``.
+        evaluation_transform: transform of all other images.
         masks: whether the objects' masks are needed.
         **others: see ``ImageDataset``.
     """
@@ -44,7 +44,7 @@ class DetectionDataset(ImageDataset[DetectionBatch]):
         self.masks = masks
 
     def sample(self, image: AnyImage, index: int, requested: int, generator: Generator) -> DetectionBatch:
-        """Image and objects, transformed."""
+        """Return the transformed image and its objects."""
         pixels = image.whole()
         original = torch.tensor(pixels.shape[1:])
         objects = self._objects(index, *pixels.shape[1:]) if self.source.classes else _no_objects(*pixels.shape[1:])
@@ -55,18 +55,18 @@ class DetectionDataset(ImageDataset[DetectionBatch]):
         return DetectionBatch(square, size, original, cast(Any, objects), torch.tensor(requested))
 
     def empty(self, requested: int) -> DetectionBatch:
-        """A square without objects."""
+        """Return a black square without objects."""
         side = self.evaluation_transform.size
         square = torch.zeros(self.decoder.channels, side, side, dtype=torch.uint8)
         size = torch.tensor([side, side])
         return DetectionBatch(square, size, size, cast(Any, _no_objects(side, side)), torch.tensor(requested))
 
     def check(self, index: int, height: int, width: int) -> None:
-        """Read the objects."""
+        """Raise ValueError if the objects of an image of this size are invalid."""
         self._objects(index, height, width)
 
     def collate(self, samples: list[DetectionBatch]) -> DetectionBatch:
-        """Stack squares; list objects."""
+        """Stack the squares; keep the objects in a list."""
         rest = default_collate([sample._replace(objects=[]) for sample in samples])
         return rest._replace(objects=[sample.objects for sample in samples])
 

@@ -16,25 +16,25 @@ from conmim_lightning.perturbation.draw import PerturbationDraw
 
 
 class Masking(Protocol):
-    """A masking rule."""
+    """Interface of a masking rule."""
 
     def __call__(self, generator: Generator) -> Tensor:
-        """Sample (h, w) bool, True = hidden."""
+        """Sample a mask, (h, w) bool, True = hidden."""
         ...
 
 
 class PretrainDataset(ImageDataset[PretrainBatch]):
-    """Mask, perturbation rows and crop of an image, sampled in this order.
+    """Images for pre-training, each with a mask, perturbation parameters and a crop, sampled in this order.
 
-    The substitute of a broken image is cropped, perturbed and masked like the broken image would have been.
+    The substitute of a broken image is masked, perturbed and cropped with the random numbers of the broken image.
 
     Args:
-        source: images.
-        decoder: of their bytes.
-        crop: shared geometry.
-        perturbation: samples the rows of both views.
-        masking: samples the mask.
-        seed: of the run.
+        source: source of the images.
+        decoder: decoder of the image bytes.
+        crop: random crop, shared by both views.
+        perturbation: sampler of the perturbation parameters, one row per view.
+        masking: sampler of the mask.
+        seed: seed of the run.
         cache_decoded: see ``ImageDataset``.
     """
 
@@ -55,10 +55,10 @@ class PretrainDataset(ImageDataset[PretrainBatch]):
         self.masking = masking
 
     def sample(self, image: AnyImage, index: int, requested: int, generator: Generator) -> PretrainBatch:
-        """Mask, rows and crop."""
+        """Sample a mask, perturbation parameters and a crop."""
         mask, rows = self.masking(generator), self.perturbation(generator)
         return PretrainBatch(self.crop(image, generator), rows, mask, torch.tensor(requested), [])
 
     def collate(self, samples: list[PretrainBatch]) -> PretrainBatch:
-        """Combine samples to a batch and count its hidden patches."""
+        """Combine samples to a batch with ``max_hidden``."""
         return cast(PretrainBatch, default_collate(samples)).with_max_hidden()

@@ -22,13 +22,13 @@ _FEW = 2048  # images; reading so few takes less time than starting loader proce
 
 
 class ProbeData:
-    """The data of the k-NN ("knn", labelled images) and of the dense probe ("dense", class maps).
+    """Data of the k-NN probe ("knn": labelled images) and of the dense probe ("dense": class maps).
 
     Args:
-        decoder: of the images' bytes.
+        decoder: decoder of the image bytes.
         size: pixels per side of the images.
         batch_size: images per batch.
-        limits: by probe, largest number of reference and of query images, evenly spaced; None for all.
+        limits: by probe, largest number of reference images, and of query images, evenly spaced; None for all.
     """
 
     def __init__(self, *, decoder: Decoder, size: int, batch_size: int, limits: Mapping[str, int | None]) -> None:
@@ -39,17 +39,17 @@ class ProbeData:
         self.datasets: dict[str, dict[Role, ImageDataset[Any]]] = {}
 
     def add_labelled(self, reference: Source, query: Source) -> None:
-        """Probe with labelled images."""
+        """Add the k-NN probe with labelled images."""
         self.datasets["knn"] = {"reference": self.squares(reference), "query": self.squares(query)}
 
     def add_labelled_folder(self, root: Path, index_dir: str | None) -> None:
-        """Probe with ``train/<class>/`` and ``val/<class>/`` below a folder."""
+        """Add the k-NN probe with ``train/<class>/`` (reference) and ``val/<class>/`` (query) below a folder."""
         reference = FolderSource(root / "train", labelled=True, index_dir=index_dir)
         query = FolderSource(root / "val", labelled=True, classes=reference.classes, index_dir=index_dir)
         self.add_labelled(reference, query)
 
     def add_class_maps(self, root: Path, num_classes: int) -> None:
-        """Probe with class maps in ADE20K's layout below a folder: 0 = background, then the classes."""
+        """Add the dense probe with class maps in ADE20K's layout below a folder: 0 = background, then the classes."""
         splits = SegmentationSplits(num_classes=num_classes)
         roles: dict[Role, str] = {"reference": "training", "query": "validation"}
         self.datasets["dense"] = {
@@ -58,18 +58,18 @@ class ProbeData:
         }
 
     def query_source(self) -> Source | None:
-        """Images held out from training, preferably those with class maps; None if there are none."""
+        """Return images held out from training, preferably with class maps; None if there are no probes."""
         for probe in ("dense", "knn"):
             if probe in self.datasets:
                 return self.datasets[probe]["query"].source
         return None
 
     def squares(self, source: Source) -> ClassificationDataset:
-        """Central squares of a source's images."""
+        """Return the dataset of the central squares of a source's images."""
         return ClassificationDataset(source, decoder=self.decoder, transform=self.square, size=self.square.size)
 
     def loaders(self, *, num_workers: int, rank: int, num_devices: int) -> Iterator[tuple[str, Role, DataLoader[Any]]]:
-        """Probe, role of the images, and the batches of this device."""
+        """Yield the name of each probe, each role of its images, and the loader of this device."""
         for probe, roles in self.datasets.items():
             limit = self.limits[probe]
             for role, dataset in roles.items():

@@ -15,14 +15,14 @@ from conmim_lightning.data.transforms.crop import CenterSquare
 
 
 class SegmentationDataset(ImageDataset[SegmentationBatch]):
-    """Crops for training; whole images for evaluation, or their central squares.
+    """Images with class maps: crops for training, whole images or central squares for evaluation.
 
     An unreadable evaluation image is a single black pixel without a class.
 
     Args:
-        source: images, with or without class maps.
-        transform: of training images and maps, see ``data.transforms.segmentation``; null without training.
-        square: of evaluation images; null for whole images.
+        source: source of the images, with or without class maps.
+        transform: transform of training images and maps, see ``data.transforms.segmentation``; null if not training.
+        square: transform of evaluation images to central squares; null for whole images.
         **others: see ``ImageDataset``.
     """
 
@@ -39,7 +39,7 @@ class SegmentationDataset(ImageDataset[SegmentationBatch]):
         self.square = square
 
     def sample(self, image: AnyImage, index: int, requested: int, generator: Generator) -> SegmentationBatch:
-        """Image and class map."""
+        """Return the transformed image and class map."""
         label = _no_label(image.height, image.width)
         if self.source.classes:
             label = self.source.annotation(index, image.height, image.width)
@@ -53,16 +53,16 @@ class SegmentationDataset(ImageDataset[SegmentationBatch]):
         return SegmentationBatch(pixels.contiguous(), label, torch.tensor(requested))
 
     def empty(self, requested: int) -> SegmentationBatch:
-        """One pixel without a class."""
+        """Return one black pixel without a class."""
         pixel = torch.zeros(self.decoder.channels, 1, 1, dtype=torch.uint8)
         return SegmentationBatch(pixel, _no_label(1, 1), torch.tensor(requested))
 
     def check(self, index: int, height: int, width: int) -> None:
-        """Read the class map."""
+        """Raise ValueError or BrokenImageError if the class map of an image of this size is invalid."""
         self.source.annotation(index, height, width)
 
     def collate(self, samples: list[SegmentationBatch]) -> SegmentationBatch:
-        """Stack crops; list evaluation images."""
+        """Stack training crops; keep evaluation images in a list."""
         if self.train:
             return default_collate(samples)
         images, labels, indices, broken = zip(*samples, strict=True)

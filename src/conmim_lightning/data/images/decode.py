@@ -1,4 +1,4 @@
-"""Decoding images, with limits and a reason for every failure."""
+"""Decoding of images, with size limits and a reason for every failure."""
 
 import math
 import re
@@ -18,13 +18,13 @@ from conmim_lightning.data.images.jpeg_header import jpeg_header
 from conmim_lightning.data.images.pixels import Box, resized_region, to_tensor
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's mode for a number of channels."""
+"""Pillow's mode by number of channels."""
 
 _Result = TypeVar("_Result")
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow has others that start programs
 _FAST = {("L", 1): "GRAY", ("RGB", 3): "RGB", ("L", 3): "RGB"}
-"""simplejpeg's name of the JPEG modes and numbers of channels for which it gives the same pixels as Pillow."""
+"""simplejpeg's colour space by (JPEG mode, output channels), where its pixels equal Pillow's."""
 
 try:
     from simplejpeg import decode_jpeg, decode_jpeg_header
@@ -32,7 +32,7 @@ except ImportError:  # no wheel for this platform
     decode_jpeg = decode_jpeg_header = None
 
 _ORIENTATION, _ROTATED, _SIDEWAYS = 0x0112, range(2, 9), range(5, 9)  # EXIF's tag and its values
-_FROM_RIGHT, _FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)  # orientations whose first column, or row, was a last one
+_FROM_RIGHT, _FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)  # left, or top, edge was right or bottom
 
 Image.MAX_IMAGE_PIXELS = None  # Decoder has its own limits
 
@@ -40,18 +40,18 @@ Image.MAX_IMAGE_PIXELS = None  # Decoder has its own limits
 class Decoder:
     """Decode JPEG, PNG, WebP, GIF (first frame), BMP and TIFF, rotated by their EXIF orientation.
 
-    Upright JPEGs are decoded by simplejpeg (libjpeg-turbo), if it is installed, everything else by Pillow; the pixels
-    are the same. If a region is much larger than the requested size, JPEGs are decoded at 1/2, 1/4 or 1/8 of their
-    size, so that the region is still at least ``reducing_gap`` times as wide and high as the result; with a gap of 2
-    that changes photographs by half a grey level on average, single values by up to 20.
+    simplejpeg (libjpeg-turbo), if installed, decodes JPEGs that need no rotation; Pillow decodes everything else. The
+    pixels are the same. If a region is much larger than the requested size, a JPEG is decoded at 1/2, 1/4 or 1/8 of
+    its size. The region still has at least ``reducing_gap`` times the width and height of the result. A gap of 2
+    changes photographs by half a grey level on average and single values by up to 20.
 
     Args:
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        max_pixels: images with more are rejected before decoding.
-        max_bytes: files with more are rejected before reading.
+        max_pixels: images with more pixels are rejected before decoding.
+        max_bytes: files with more bytes are rejected before reading.
         max_scans: JPEGs with more scans are rejected; each scan takes as much time as a whole decoding.
-        reducing_gap: >= 1; null always decodes at full size.
-        fast: false uses Pillow for everything.
+        reducing_gap: smallest ratio of decoded to requested size, >= 1; null always decodes at full size.
+        fast: use simplejpeg where possible; false uses Pillow for everything.
         upright: rotate images by their EXIF orientation; false if annotations were made without it.
 
     Raises:
@@ -101,12 +101,12 @@ class EncodedImage:
     """An encoded image that is decoded on demand.
 
     Args:
-        content: the file.
-        decoder: how to read it.
+        content: content of the image file.
+        decoder: decoder with its settings and limits.
 
     Attributes:
-        width: in pixels, of the upright image.
-        height: likewise.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
         format: Pillow's name of the format.
 
     Raises:
@@ -129,7 +129,7 @@ class EncodedImage:
             raise BrokenImageError(f"TooManyScans: {scans} scans, more than {decoder.max_scans}")
 
     def whole(self) -> Tensor:
-        """All pixels, (C, H, W) uint8.
+        """Decode the whole image to (C, H, W) uint8.
 
         Raises:
             BrokenImageError: the image cannot be decoded.
@@ -142,7 +142,7 @@ class EncodedImage:
         """Resize a region to (C, size, size) uint8, bicubic with antialiasing.
 
         Args:
-            box: of the region.
+            box: left, top, right and bottom of the region, in pixels of the upright image.
             size: side of the result in pixels.
 
         Raises:
@@ -156,7 +156,7 @@ class EncodedImage:
             image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0])
         else:
             image = _guarded(lambda: self._pixels(reduced))
-        # A side that does not divide ends in a partial pixel, which a rotation may have moved to its beginning.
+        # A side that is not a multiple of the reduction ends in a partial pixel; a rotation may move it to the start.
         across = image.width - self.width / reduced if self.orientation in _FROM_RIGHT else 0.0
         down = image.height - self.height / reduced if self.orientation in _FROM_BELOW else 0.0
         right, bottom = box[2] / reduced + across, box[3] / reduced + down
@@ -169,7 +169,7 @@ class EncodedImage:
         return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=scaled))
 
     def _open_jpeg(self) -> bool:
-        """Parse the header of a JPEG without EXIF, grey or YCbCr; Pillow takes ten times as long."""
+        """Parse the header of a grey or YCbCr JPEG without EXIF, else return False. Pillow takes ten times as long."""
         if not (self.decoder.fast and decode_jpeg_header and self.content.startswith(b"\xff\xd8\xff")):
             return False
         if jpeg_header(self.content).exif:
@@ -183,7 +183,7 @@ class EncodedImage:
         return colours in ("Gray", "YCbCr")
 
     def _reduction(self, box: Box, size: int) -> int:
-        """The largest of 1, 2, 4 and 8 that leaves the region large enough."""
+        """Return the largest reduction of 1, 2, 4 and 8 that leaves the region large enough."""
         if self.decoder.reducing_gap is None or self.format != "JPEG":
             return 1
         ratio = min(box[2] - box[0], box[3] - box[1]) / (size * self.decoder.reducing_gap)
@@ -193,7 +193,7 @@ class EncodedImage:
         return Image.open(BytesIO(self.content), formats=_FORMATS)
 
     def _fast_pixels(self, reduced: int) -> NDArray[np.uint8] | None:
-        """(H, W, C) by simplejpeg; None if it does not apply or fails, then Pillow decides."""
+        """Decode to (H, W, C) with simplejpeg; return None if it does not apply or fails, so that Pillow is used."""
         mode = _FAST.get((self.mode, self.decoder.channels))
         if (
             not self.decoder.fast
@@ -210,7 +210,7 @@ class EncodedImage:
             return None
 
     def _pixels(self, reduced: int) -> Image.Image:
-        """Decode by Pillow, upright."""
+        """Decode with Pillow and rotate upright."""
         with self._open() as image:
             if reduced > 1:
                 image.draft(image.mode, (image.width // reduced, image.height // reduced))

@@ -18,7 +18,7 @@ class BrokenImageError(Exception):
 
 
 def is_image_name(name: str | bytes) -> bool:
-    """Whether a name has the suffix of an image format, in any case."""
+    """Return whether a name has the suffix of an image format, in upper or lower case."""
     return os.fsdecode(name).lower().endswith(SUFFIXES)
 
 
@@ -39,7 +39,7 @@ def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
     """Read a regular file; never wait for a pipe or a device.
 
     Args:
-        path: the file.
+        path: path of the file.
         max_bytes: larger files are rejected; None for no limit.
 
     Raises:
@@ -62,7 +62,7 @@ def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
 
 
 def check_size(size: int, max_bytes: int | None) -> None:
-    """Raise BrokenImageError for a file that is empty or too large, sizes in bytes."""
+    """Raise BrokenImageError if a file is empty or too large; sizes are in bytes."""
     if size == 0:
         raise BrokenImageError("Empty: it has no bytes")
     if max_bytes is not None and size > max_bytes:

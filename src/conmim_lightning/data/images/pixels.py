@@ -11,17 +11,17 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 class AnyImage(Protocol):
-    """An image that gives its pixels, all or those of a region."""
+    """Interface of an image that returns all its pixels or a resized region."""
 
     width: int
     height: int
 
     def region(self, box: Box, size: int) -> Tensor:
-        """A region resized to (C, size, size) uint8."""
+        """Return a region resized to (C, size, size) uint8."""
         ...
 
     def whole(self) -> Tensor:
-        """All pixels, (C, H, W) uint8."""
+        """Return all pixels, (C, H, W) uint8."""
         ...
 
 
@@ -37,19 +37,19 @@ class DecodedImage:
         self.height, self.width = pixels.shape[1:]
 
     def region(self, box: Box, size: int) -> Tensor:
-        """A region resized to (C, size, size) uint8, bicubic with antialiasing."""
+        """Return a region resized to (C, size, size) uint8, bicubic with antialiasing."""
         return resized_region(self.pixels, box, size)
 
     def whole(self) -> Tensor:
-        """All pixels, (C, H, W) uint8."""
+        """Return all pixels, (C, H, W) uint8."""
         return self.pixels
 
 
 def resized_region(pixels: Tensor, box: Box, size: int) -> Tensor:
     """Resize a region of (C, H, W) uint8 pixels to (C, size, size).
 
-    On photographs, about one value in 40 differs from Pillow's by one grey level, and one in 10,000 by more, up to 8:
-    where the bicubic kernel overshoots black or white, the two clip after different passes.
+    On photographs, about one value in 40 differs from Pillow's by one grey level, and one in 10,000 by more, up to 8.
+    The reason: where the bicubic kernel overshoots black or white, PyTorch and Pillow clip after different passes.
     """
     left, top, right, bottom = box
     region = pixels[None, :, top:bottom, left:right]

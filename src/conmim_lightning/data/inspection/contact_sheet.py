@@ -1,4 +1,4 @@
-"""Many small images on one large one."""
+"""Contact sheets: many small images on one large image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.transforms.crop import CenterSquare
 
 _PADDING = 4  # pixels
-_GREY = 96  # in place of a broken image
+_GREY = 96  # grey level of the square for a broken image
 
 
 def contact_sheet(
     source: Source, decoder: Decoder, rows: Sequence[Sequence[int]], path: Path, *, side: int = 96
 ) -> None:
-    """Write a sheet of images as PNG, with a grey square in place of a broken one.
+    """Write a contact sheet of images as PNG; a broken image is a grey square.
 
     Args:
-        source: images.
-        decoder: of their bytes.
+        source: source of the images.
+        decoder: decoder of the image bytes.
         rows: indices of the images, row by row; short rows end in white.
         path: file to write.
         side: pixels per side of a square.
@@ -41,7 +41,7 @@ def contact_sheet(
 
 
 def _square(source: Source, decoder: Decoder, index: int, square: CenterSquare) -> Tensor:
-    """(3, side, side) uint8."""
+    """Return the central square of an image, or a grey square if it is broken, (3, side, side) uint8."""
     try:
         pixels = square(decoder.open(source.read(SampleKey(0, index), decoder.max_bytes)))
     except BrokenImageError:

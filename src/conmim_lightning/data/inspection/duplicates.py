@@ -1,4 +1,4 @@
-"""Duplicate images: of the same bytes, with similar perceptual hashes, or with similar features."""
+"""Duplicate images: with equal bytes, with similar perceptual hashes, or with similar features."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BITS = 64
-_ROWS = 2048  # compared at once
+_ROWS = 2048  # vectors that are compared at once
 
 
 def exact_duplicates(digests: NDArray[np.uint64], candidates: NDArray[np.int64]) -> dict[int, int]:
-    """Indices of each duplicate and of the first image that it equals.
+    """Map the index of each duplicate to the index of the first image with the same bytes.
 
     Args:
         digests: (N, 2) digests of the images' bytes.
@@ -21,18 +21,18 @@ def exact_duplicates(digests: NDArray[np.uint64], candidates: NDArray[np.int64])
 
 
 def near_duplicates(hashes: NDArray[np.uint64], candidates: NDArray[np.int64], bits: int) -> dict[int, int]:
-    """Indices of each image that looks like an earlier one, and of that one.
+    """Map the index of each image that looks like an earlier image to the index of the earlier image.
 
-    Of two hashes that differ in at most ``bits`` bits, at least one of ``bits`` + 1 disjoint substrings is equal, so
-    faiss' multi-index hashing finds all pairs.
+    Two hashes that differ in at most ``bits`` bits agree in at least one of ``bits`` + 1 disjoint substrings.
+    faiss' multi-index hashing therefore finds all pairs.
 
     Args:
         hashes: (N,) perceptual hashes.
         candidates: (M,) indices of the images to compare, ascending.
-        bits: largest number of bits that differ, 0 to 15.
+        bits: largest number of differing bits, 0 to 15.
 
     Raises:
-        ValueError: faiss is missing.
+        ValueError: faiss is not installed.
     """
     _, first, group = np.unique(hashes[candidates], return_index=True, return_inverse=True)
     equal = _later_to_first(candidates, first[group])
@@ -47,15 +47,15 @@ def near_duplicates(hashes: NDArray[np.uint64], candidates: NDArray[np.int64], b
 
 
 def similar_features(features: NDArray[np.float32], candidates: NDArray[np.int64], threshold: float) -> dict[int, int]:
-    """Indices of each image whose features are similar to those of an earlier one, and of that one.
+    """Map the index of each image with features similar to an earlier image's to the index of the earlier image.
 
     Args:
         features: (M, D) features of unit length.
-        candidates: (M,) indices of their images, ascending.
+        candidates: (M,) indices of the features' images, ascending.
         threshold: smallest cosine similarity of duplicates.
 
     Raises:
-        ValueError: faiss is missing.
+        ValueError: faiss is not installed.
     """
     index = _faiss().IndexFlatIP(features.shape[1])
     return _without_chains(_close_pairs(index, features, threshold), candidates)
@@ -82,13 +82,13 @@ def _close_pairs(index: Any, vectors: NDArray[Any], radius: float) -> set[tuple[
 
 
 def _later_to_first(candidates: NDArray[np.int64], first: NDArray[np.int64]) -> dict[int, int]:
-    """From the position of the first equal candidate of each candidate."""
+    """Map each duplicate to the first equal image, given the position of each candidate's first equal candidate."""
     later = np.flatnonzero(first != np.arange(len(candidates)))
     return dict(zip(candidates[later].tolist(), candidates[first[later]].tolist(), strict=True))
 
 
 def _without_chains(pairs: set[tuple[int, int]], candidates: NDArray[np.int64]) -> dict[int, int]:
-    """Map the later image of each pair to the earlier one, unless that is a duplicate itself."""
+    """Map the later image of each pair to the earlier image, unless the earlier image is a duplicate itself."""
     duplicates: dict[int, int] = {}
     for earlier, later in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
         if later not in duplicates and earlier not in duplicates:

@@ -26,7 +26,7 @@ _PAIRS = 24
 _BAR = 40  # characters of the longest bar
 
 DUPLICATES = {"exact": "same bytes as", "near": "looks like", "similar": "features similar to"}
-"""Kinds of duplicates, and the reason in a list."""
+"""Reason in the list of findings, by kind of duplicates."""
 
 KINDS = ("broken", "annotations", *DUPLICATES)
 """Kinds of findings; "annotations" are invalid class maps or objects."""
@@ -56,7 +56,7 @@ class Findings:
         return reasons
 
     def distinct(self, count: int) -> NDArray[np.int64]:
-        """Indices of all images of ``count`` that are neither broken nor duplicates, ascending."""
+        """Return the indices, of ``count`` images, that are neither broken nor duplicates, ascending."""
         mask = np.ones(count, bool)
         for indices in (self.broken, *self.duplicates.values()):
             mask[list(indices)] = False
@@ -68,12 +68,12 @@ class Inspection:
 
     Args:
         output: folder for ``inspection.json``, ``exclude.tsv``, one list per kind of finding and ``contact_sheet.png``.
-        near_bits: largest number of 64 bits in which the perceptual hashes of near duplicates differ, 0 to 15; null
-            skips them.
-        min_similarity: smallest cosine of the features of similar images, which need an encoder.
+        near_bits: largest number of differing bits in the 64-bit perceptual hashes of near duplicates, 0 to 15; null
+            skips this search.
+        min_similarity: smallest cosine similarity of the features of similar images; this search needs an encoder.
         exclude: kinds of findings for the exclusion list: "broken", "annotations", "exact", "near", "similar".
-        sheet_images: images on the contact sheet, evenly spaced.
-        num_workers: processes; null for one per usable core.
+        sheet_images: number of images on the contact sheet, evenly spaced.
+        num_workers: number of processes; null for one per usable core.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -107,12 +107,12 @@ class Inspection:
     def inspect(
         self, source: Source, decoder: Decoder, annotation_fault: AnnotationFault | None = None
     ) -> tuple[Survey, Findings]:
-        """Read the collection.
+        """Read every image; find broken images, invalid annotations, exact and near duplicates.
 
         Args:
-            source: images.
-            decoder: of their bytes.
-            annotation_fault: what is wrong with the annotation of an image; None if there are no annotations.
+            source: source of the images.
+            decoder: decoder of the image bytes.
+            annotation_fault: function that returns the fault in an annotation; None if there are no annotations.
         """
         images = survey(
             source,
@@ -129,7 +129,7 @@ class Inspection:
         return images, findings
 
     def add_similar(self, findings: Findings, features: NDArray[np.float32], indices: NDArray[np.int64]) -> None:
-        """Find images with similar features: (M, D) of unit length, and the (M,) indices of their images."""
+        """Add images with similar features, given (M, D) features of unit length and (M,) indices of their images."""
         findings.duplicates["similar"] = similar_features(features, indices, self.min_similarity)
 
     def write(self, images: Survey, findings: Findings, source: Source, decoder: Decoder) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Inspection:
             file.writelines(to_line(source.name(index), reasons[index]) + "\n" for index in sorted(reasons))
 
     def _rows(self, findings: Findings, count: int) -> list[list[int]]:
-        """A sample of all images; below it pairs of near duplicates and of similar images."""
+        """Return the contact sheet's rows: a sample of all images, then pairs of near duplicates and similar images."""
         shown = min(self.sheet_images, count)
         sample = [position * count // shown for position in range(shown)]
         pairs = [*findings.duplicates.get("near", {}).items(), *findings.duplicates.get("similar", {}).items()]
@@ -178,7 +178,7 @@ def format_report(report: Mapping[str, Any]) -> str:
 
 
 def _statistics(images: Survey, source: Source) -> dict[str, Any]:
-    """Counts, formats and sizes."""
+    """Return counts, formats and sizes of the images."""
     readable = images.widths > 0
     columns = {"width": images.widths, "height": images.heights, "bytes": images.sizes}
     counts, _ = np.histogram(np.minimum(images.widths, images.heights)[readable], _SIDES)

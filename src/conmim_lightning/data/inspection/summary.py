@@ -21,12 +21,12 @@ class _Header(NamedTuple):
 
 
 def summarize(source: Source, decoder: Decoder, *, sample_size: int = 256) -> str:
-    """Count, classes, formats, sizes and broken images, one line each.
+    """Summarise a collection in a few lines: count, classes, formats, sizes and broken images.
 
     Args:
-        source: the collection; of a stream only the count is known.
-        decoder: images beyond its limits are broken.
-        sample_size: images whose headers are read, evenly spaced; they are not decoded.
+        source: source of the images; for a stream, only the count is known.
+        decoder: decoder of the image bytes; images beyond its limits count as broken.
+        sample_size: number of images whose headers are read, evenly spaced; they are not decoded.
     """
     lines = [f"{len(source):,} images{'' if source.fixed else ' per epoch'} from {source.root}"]
     if source.classes:

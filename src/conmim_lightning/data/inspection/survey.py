@@ -19,11 +19,11 @@ from conmim_lightning.data.sources.base import Source
 _BATCH = 32
 
 AnnotationFault = Callable[[Source, int, int, int], str]
-"""What is wrong with an image's annotation, given source, index, height and width; empty if nothing is."""
+"""Function of source, index, height and width; returns the fault in the annotation, empty if there is none."""
 
 
 class ImageRecord(NamedTuple):
-    """Properties of one image; of a broken one only ``reason``."""
+    """Properties of one image; a broken image has only ``reason``."""
 
     format: str = ""
     width: int = 0
@@ -39,12 +39,12 @@ class Survey:
     """Properties of every image of a collection, N images, in flat arrays.
 
     Args:
-        count: N.
+        count: number of images N.
 
     Attributes:
-        formats: (N,) uint8 positions in ``format_names``; 0, which has no name, for broken images.
-        format_names: in the order of appearance.
-        widths: (N,) int64 pixels; 0 for broken images, like the following.
+        formats: (N,) uint8 indices into ``format_names``; 0, the empty name, for broken images.
+        format_names: names of the formats, in the order of appearance.
+        widths: (N,) int64 pixels; 0 for broken images, as in the following arrays.
         heights: (N,) int64 pixels.
         sizes: (N,) int64 bytes.
         digests: (N, 2) uint64 digest of the bytes (BLAKE2b, 128 bits).
@@ -119,14 +119,14 @@ def survey(
     """Read and decode every image once, in parallel, with a progress bar.
 
     Args:
-        source: images with fixed indices.
-        decoder: of their bytes; images beyond its limits are broken.
-        num_workers: processes.
+        source: source of images with fixed indices.
+        decoder: decoder of the image bytes; images beyond its limits count as broken.
+        num_workers: number of processes.
         with_hashes: also compute perceptual hashes (needs imagehash).
-        annotation_fault: also check annotations; None if there are none.
+        annotation_fault: function that checks annotations; None if there are no annotations.
 
     Raises:
-        ValueError: the source is a stream, or imagehash is missing.
+        ValueError: the source is a stream, or imagehash is not installed.
     """
     if not source.fixed:
         raise ValueError(f"{source.root!r} is a stream; inspect its shards as local files, with data=shards")
@@ -149,10 +149,10 @@ def survey(
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
-    """64 bits of the image's coarse structure (imagehash's phash: signs of the lowest cosine coefficients).
+    """Return 64 bits of the image's coarse structure (imagehash's phash: signs of the lowest cosine coefficients).
 
     Args:
-        pixels: (H, W, C).
+        pixels: (H, W, C) uint8.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3])
     bits = cast(Any, _imagehash().phash(image)).hash.flatten()

@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from conmim_lightning.data.samplers.epoch import EpochSampler, SampleKey
 from conmim_lightning.rng import stream_seed
 
-_STREAM = -3  # random stream; samples have streams from 0
+_STREAM = -3  # number of the random stream; samples use streams from 0
 
 
 class BalancedSampler(EpochSampler):
-    """Sample each class with equal probability, and each image within a class; images repeat within an epoch.
+    """Sample classes uniformly, then images within the class uniformly; images repeat within an epoch.
 
-    An epoch has as many samples as the collection. Device r of R takes positions r, r + R, ... of one order.
+    An epoch has N samples, in one order for all devices. Device r of R takes positions r, r + R, ... of that order.
 
     Args:
-        labels: (N,) classes.
-        seed: of the run.
-        rank: r, 0 to R - 1.
-        num_devices: R.
+        labels: (N,) class of each image in the collection.
+        seed: seed of the run.
+        rank: rank r of this device, 0 to R - 1.
+        num_devices: number of devices R.
     """
 
     def __init__(self, labels: NDArray[np.int64], *, seed: int, rank: int = 0, num_devices: int = 1) -> None:

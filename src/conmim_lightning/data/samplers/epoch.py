@@ -10,8 +10,8 @@ from torch.utils.data import Sampler
 
 from conmim_lightning.rng import stream_seed
 
-_ORDER_STREAM = -1  # random stream that shuffles an epoch; samples have streams from 0
-_LARGEST_LIST = 1 << 20  # larger permutations are functions; a list takes 8 MiB
+_ORDER_STREAM = -1  # number of the random stream that shuffles an epoch; samples use streams from 0
+_LARGEST_LIST = 1 << 20  # larger permutations are computed on demand; a list of this size takes 8 MiB
 _ROUNDS = 6
 _CHUNK = 1 << 14
 
@@ -24,7 +24,7 @@ class SampleKey(NamedTuple):
 
 
 class ResumableSampler(Sampler[SampleKey]):
-    """A sampler of one device that continues where a run stopped."""
+    """Sampler of one device that can continue where a run stopped."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -38,19 +38,19 @@ class ResumableSampler(Sampler[SampleKey]):
         """Continue within an epoch.
 
         Args:
-            epoch: to continue.
-            consumed: samples of that epoch that this device has already used.
+            epoch: epoch to continue.
+            consumed: number of samples of that epoch that this device has already used.
         """
         self.epoch = epoch
         self._resume_epoch, self._resume_from = epoch, consumed
 
     @property
     def start(self) -> int:
-        """Samples of the current epoch that this device has already used."""
+        """Number of samples of the current epoch that this device has already used."""
         return self._resume_from if self.epoch == self._resume_epoch else 0
 
     def __len__(self) -> int:
-        """Samples of this device per epoch."""
+        """Number of samples per epoch on this device."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[SampleKey]:
@@ -61,9 +61,9 @@ class ResumableSampler(Sampler[SampleKey]):
 class Permutation:
     """A random permutation of 0 ... size - 1 as a function of the position.
 
-    Up to 2^20 it is stored as a list. Above, it is a Feistel network over the smallest even number of bits that covers
-    ``size``; results beyond the end pass through it again until they fall inside (cycle walking), so it is a bijection
-    whose memory does not grow with ``size``.
+    Up to 2^20 elements are stored as a list. A larger permutation is a Feistel network over the smallest even number of
+    bits that covers ``size``. Results of ``size`` or more pass through it again until they are smaller (cycle walking).
+    It is therefore a bijection, and its memory does not grow with ``size``.
     Reference: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002.
 
     Args:
@@ -80,7 +80,7 @@ class Permutation:
         self._keys = [np.uint64(stream_seed(seed, number)) for number in range(_ROUNDS)]
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Elements at these positions.
+        """Return the elements at these positions.
 
         Args:
             positions: (n,) int64, from 0 to size - 1.
@@ -101,7 +101,7 @@ class Permutation:
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Finaliser of SplitMix64, as in ``rng``, on many words."""
+    """Apply SplitMix64's finaliser, as in ``rng``, to each word."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -109,16 +109,16 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class EpochSampler(ResumableSampler):
-    """A new permutation per epoch; device r of R takes positions r, r + R, r + 2R, ... .
+    """Sample a new permutation per epoch; device r of R takes its positions r, r + R, r + 2R, ... .
 
     A global batch therefore holds the same samples for any R. The last ``num_samples % num_devices`` samples of every
     epoch are dropped (never repeated); the loader also drops an incomplete batch.
 
     Args:
-        num_samples: size of the source.
-        seed: of the run.
-        rank: r, 0 to R - 1.
-        num_devices: R.
+        num_samples: number of images in the source.
+        seed: seed of the run.
+        rank: rank r of this device, 0 to R - 1.
+        num_devices: number of devices R.
     """
 
     def __init__(self, num_samples: int, *, seed: int, rank: int = 0, num_devices: int = 1) -> None:
@@ -129,7 +129,7 @@ class EpochSampler(ResumableSampler):
         self.num_devices = num_devices
 
     def __len__(self) -> int:
-        """Samples of this device per epoch."""
+        """Number of samples per epoch on this device."""
         return self.num_samples // self.num_devices
 
     def __iter__(self) -> Iterator[SampleKey]:

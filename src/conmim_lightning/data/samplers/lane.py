@@ -1,4 +1,4 @@
-"""The order in which the lanes of a stream are read."""
+"""Sampling order of a stream, which is divided into lanes (endless sequences of images)."""
 
 from collections.abc import Iterator
 
@@ -8,21 +8,21 @@ _LANE_SIZE = 1 << 32  # positions per lane in an epoch
 
 
 def lane_and_position(index: int) -> tuple[int, int]:
-    """Lane, and position in it, of a stream's sample index."""
+    """Return the lane of a stream's sample index, and the position in that lane."""
     return divmod(index, _LANE_SIZE)
 
 
 class LaneSampler(ResumableSampler):
-    """Batch b of device r of R is read from lane ``(b % lanes) * R + r``, in order.
+    """Sample batch b of device r of R from lane ``(b % lanes) * R + r``, in the lane's order.
 
-    Loader process w of W loads batches w, w + W, ... , so if W divides ``lanes``, each lane is read by one process.
+    Loader process w of W loads batches w, w + W, ... . If W divides ``lanes``, one process reads each lane.
 
     Args:
-        num_samples: of this device per epoch.
-        lanes: of this device.
-        batch_size: of this device.
-        rank: r.
-        num_devices: R.
+        num_samples: number of samples per epoch on this device.
+        lanes: number of lanes of this device.
+        batch_size: batch size on this device.
+        rank: rank r of this device.
+        num_devices: number of devices R.
     """
 
     def __init__(self, num_samples: int, *, lanes: int, batch_size: int, rank: int, num_devices: int) -> None:
@@ -34,7 +34,7 @@ class LaneSampler(ResumableSampler):
         self.num_devices = num_devices
 
     def __len__(self) -> int:
-        """Samples of this device per epoch."""
+        """Number of samples per epoch on this device."""
         return self.num_samples
 
     def __iter__(self) -> Iterator[SampleKey]:

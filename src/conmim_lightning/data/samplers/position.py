@@ -7,9 +7,9 @@ class DataPosition(NamedTuple):
     """A position between two batches, independent of the number of devices.
 
     Attributes:
-        epoch: from 0.
-        samples: of that epoch that training has finished, over all devices.
-        batches: of the whole run.
+        epoch: number of the epoch, from 0.
+        samples: number of samples of that epoch that training has finished, over all devices.
+        batches: number of batches of the whole run.
     """
 
     epoch: int = 0
@@ -17,13 +17,13 @@ class DataPosition(NamedTuple):
     batches: int = 0
 
     def after(self, batches: int, *, global_batch: int, batches_per_epoch: int) -> "DataPosition":
-        """Position of a run that started here, after ``batches`` batches in total."""
+        """Return the position of a run that started here, after ``batches`` batches in total."""
         started = self.samples // global_batch
         epochs, within = divmod(started + batches - self.batches, batches_per_epoch)
         return DataPosition(self.epoch + epochs, within * global_batch, batches)
 
     def samples_per_device(self, batch_size: int, num_devices: int) -> int:
-        """Samples of the epoch that each device has already used.
+        """Return the number of samples of the epoch that each device has already used.
 
         Raises:
             ValueError: the position is not between two batches.

@@ -24,8 +24,8 @@ class ArrayFile:
 
     Args:
         header: JSON values.
-        arrays: by name.
-        path: the file that they are mapped from; None in memory.
+        arrays: arrays by name.
+        path: file that the arrays are mapped from; None for arrays in memory.
     """
 
     def __init__(self, header: dict[str, Any], arrays: dict[str, NDArray[Any]], path: Path | None = None) -> None:
@@ -34,11 +34,11 @@ class ArrayFile:
         self.path = path
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """An array; arrays from a file are read-only."""
+        """Return an array; arrays from a file are read-only."""
         return self.arrays[name]
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle a mapped file by name."""
+        """Pickle a mapped file by its path."""
         if self.path is not None:
             return ArrayFile.load, (self.path,)
         return ArrayFile, (self.header, self.arrays)
@@ -49,7 +49,7 @@ class ArrayFile:
         return sum(array.nbytes for array in self.arrays.values())
 
     def save(self, path: Path) -> None:
-        """Write to a file that appears whole or not at all."""
+        """Write to a file atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.partial")
         layout, offset = {}, 0
@@ -76,7 +76,7 @@ class ArrayFile:
         """Map a file that ``save`` wrote.
 
         Raises:
-            ValueError: the file is of another kind, or truncated.
+            ValueError: the file has another format or is truncated.
         """
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -95,7 +95,7 @@ class ArrayFile:
 
 
 def load_or_none(path: Path) -> ArrayFile | None:
-    """Load a file, or return None if there is none that can be read; an index can always be rebuilt."""
+    """Load a file, or return None if it is missing or unreadable; an index can always be rebuilt."""
     try:
         return ArrayFile.load(path)
     except (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError):
@@ -125,7 +125,7 @@ class PackedStrings:
 
     @classmethod
     def join(cls, packed: Iterable["PackedStrings"]) -> "PackedStrings":
-        """Concatenate."""
+        """Concatenate packed strings."""
         texts, ends, start = [np.empty(0, np.uint8)], [np.empty(0, np.int64)], 0
         for strings in packed:
             texts.append(strings.text)
@@ -138,7 +138,7 @@ class PackedStrings:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> bytes:
-        """One string.
+        """Return one string.
 
         Raises:
             IndexError: there is no such index.

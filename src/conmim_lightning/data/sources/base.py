@@ -20,9 +20,9 @@ class Source:
     """A collection of images, indexed from 0.
 
     Attributes:
-        root: what it was built from, for messages.
+        root: path or URL of the collection, for messages.
         classes: names of the classes by index; empty without labels.
-        notes: what was left out when the collection was indexed, one sentence each.
+        notes: sentences about what was left out when the collection was indexed.
         fixed: whether an index means the same image in every epoch.
     """
 
@@ -32,7 +32,7 @@ class Source:
     fixed = True
 
     def __len__(self) -> int:
-        """Number of images (of an endless collection, per epoch)."""
+        """Number of images; for an endless collection, images per epoch."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
@@ -40,11 +40,11 @@ class Source:
         raise NotImplementedError
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
-        """Read an image file; BrokenImageError if that is not possible or it has more than ``max_bytes``."""
+        """Read an image file; BrokenImageError if that fails or the file has more than ``max_bytes`` bytes."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A string that differs for another collection or another order of it."""
+        """Return a string that differs for other images or another order of the images."""
         raise NotImplementedError
 
     def label(self, index: int) -> int:
@@ -60,19 +60,19 @@ class Source:
         raise NotImplementedError
 
     def pop_faults(self) -> list[tuple[str, str]]:
-        """Failures since the last call other than single images: name and reason."""
+        """Return name and reason of failures since the last call that are not of single images, such as of a shard."""
         return []
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> ResumableSampler:
-        """The order in which a device reads."""
+        """Return the sampler of a device."""
         raise NotImplementedError
 
     def workers(self, wanted: int) -> int:
-        """Number of loader processes that may read, at most ``wanted``."""
+        """Return the number of loader processes that may read, at most ``wanted``."""
         return wanted
 
     def without(self, names: set[str]) -> "Source":
-        """The same collection without the images of these names."""
+        """Return the collection without the images of these names."""
         raise NotImplementedError
 
 
@@ -83,15 +83,15 @@ class IndexedSource(Source):
     """
 
     def substitute(self, index: int, draw: int) -> int:
-        """Any image."""
+        """Return a random index of the collection."""
         return draw % len(self)
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> ResumableSampler:
-        """Every image once per epoch."""
+        """Return a sampler that yields every image once per epoch."""
         return EpochSampler(len(self), seed=seed, rank=rank, num_devices=num_devices)
 
     def without(self, names: set[str]) -> Source:
-        """Leave images out; ValueError if none remains."""
+        """Return the collection without the images of these names; ValueError if none remains."""
         remaining = np.fromiter((index for index in range(len(self)) if self.name(index) not in names), np.int64)
         if not len(remaining):
             raise ValueError(f"no image of {self.root!r} remains after the exclusion of {len(names)} names")
@@ -108,7 +108,7 @@ class FileSource(IndexedSource):
 
     Args:
         root: folder that the names are relative to.
-        names: of the files.
+        names: names of the files.
         labels: (N,) int32 class of each file; None without labels.
         classes: names of the classes by index.
     """
@@ -130,7 +130,7 @@ class FileSource(IndexedSource):
         return os.fsdecode(self.names[index])
 
     def path(self, index: int) -> Path:
-        """File of an image."""
+        """Path of an image file."""
         return Path(self.root, self.name(index))
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
@@ -138,7 +138,7 @@ class FileSource(IndexedSource):
         return read_file(os.path.join(os.fsencode(self.root), self.names[key.index]), max_bytes)
 
     def fingerprint(self) -> str:
-        """Of all names."""
+        """Return a digest of all names."""
         return digest_of(self.names.text, self.names.ends)
 
     def label(self, index: int) -> int:
@@ -174,7 +174,7 @@ class Subset(IndexedSource):
         return self.source.read(SampleKey(key.epoch, int(self.indices[key.index])), max_bytes)
 
     def fingerprint(self) -> str:
-        """Of the other source and the indices."""
+        """Return the fingerprint of the other source and a digest of the indices."""
         return f"{self.source.fingerprint()}/{digest_of(self.indices)}"
 
     def label(self, index: int) -> int:
@@ -187,7 +187,7 @@ class Subset(IndexedSource):
 
 
 def digest_of(*arrays: NDArray[Any]) -> str:
-    """128-bit digest of the arrays' content, as text."""
+    """Return a 128-bit digest of the arrays' content, as text."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -195,7 +195,7 @@ def digest_of(*arrays: NDArray[Any]) -> str:
 
 
 def number_classes(largest: int, where: str) -> list[str]:
-    """Name classes that only have numbers by these.
+    """Return the numbers 0 to ``largest`` as class names, for classes without names.
 
     Raises:
         ValueError: there would be more than a million.

@@ -1,4 +1,4 @@
-"""Images with one class map each: ADE20K's layout, and any other with a folder for each."""
+"""Images with one class map each: ADE20K's layout, and others with a folder of images and a folder of maps."""
 
 import os
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ class ImageMapPairs:
     """Pairs ``images/<split>/x.jpg`` and ``annotations/<split>/x.png``.
 
     Args:
-        root: the folder of both.
+        root: folder that contains both.
         split: "training" or "validation", or another name used in both.
         images: folder of the images below root, with "{split}" for the split.
-        maps: folder of the class maps, likewise.
-        suffix: of a map's name, after the image's stem.
-        index_dir: where to store the index of the images; null for nowhere.
+        maps: folder of the class maps below root, with "{split}" for the split.
+        suffix: end of a map's name, after the image's stem.
+        index_dir: folder to store the index of the images in; null does not store it.
 
     Raises:
         ValueError: a folder is missing or empty, or an image has no class map.
@@ -60,7 +60,7 @@ class ImageMapPairs:
         return len(self.images)
 
     def map_path(self, index: int) -> Path:
-        """Class map file of an image."""
+        """Path of an image's class map."""
         name = Path(self.images.name(index))
         return self.annotations / name.with_name(f"{name.stem}{self.suffix}")
 
@@ -69,13 +69,13 @@ class SegmentationSource(IndexedSource):
     """Images and their class maps.
 
     Args:
-        pairs: files of both.
+        pairs: files of the images and class maps.
         classes: names of the K classes.
         first_class: value of the first class in a map; the others follow.
-        ignored: values without a class.
+        ignored: values of pixels without a class.
 
     Raises:
-        ValueError: an ignored value is that of a class.
+        ValueError: an ignored value is also the value of a class.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class SegmentationSource(IndexedSource):
         return self.pairs.images.read(key, max_bytes)
 
     def fingerprint(self) -> str:
-        """Of all names."""
+        """Return a digest of all image names."""
         return self.pairs.images.fingerprint()
 
     def annotation(self, index: int, height: int, width: int) -> Tensor:
-        """Class of each pixel of an image: (H, W) int16 from 0, -1 for none.
+        """Return the class of each pixel of an image: (H, W) int16 from 0, -1 for no class.
 
         Raises:
             BrokenImageError: the map cannot be read.
@@ -133,19 +133,19 @@ class SegmentationSource(IndexedSource):
 
 
 class SegmentationSplits:
-    """``root/images/<split>/x.jpg`` with ``root/annotations/<split>/x.png``, or as the templates say.
+    """Splits of ``root/images/<split>/x.jpg`` with ``root/annotations/<split>/x.png``, or of other templates.
 
     Args:
-        num_classes: K.
+        num_classes: number of classes K.
         images: see ``ImageMapPairs``.
         maps: see ``ImageMapPairs``.
         suffix: see ``ImageMapPairs``.
-        classes_file: names of the classes, relative to root or absolute: one per line, or ADE20K's objectInfo150.txt;
-            null numbers them.
-        class_names: the names themselves, instead of a file; null for none.
+        classes_file: file of class names, relative to root or absolute: one per line, or ADE20K's objectInfo150.txt;
+            null uses numbers as names.
+        class_names: class names, as an alternative to a file; null for none.
         first_class: value of the first class in a map (1 in ADE20K).
-        ignored: values without a class (0 in ADE20K).
-        index_dir: where to store the indexes of scans; null for nowhere.
+        ignored: values of pixels without a class (0 in ADE20K).
+        index_dir: folder to store the indexes of scans in; null does not store them.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class SegmentationSplits:
         self.index_dir = index_dir
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> SegmentationSource:
-        """Open a split; ValueError if there is none, or the number of names is not that of the classes."""
+        """Open a split; ValueError if it is missing or the number of class names is not K."""
         names = self.names(root)
         if len(names) != self.num_classes:
             raise ValueError(
@@ -187,7 +187,7 @@ class SegmentationSplits:
         return SegmentationSource(pairs, names, first_class=self.first_class, ignored=self.ignored)
 
     def count_classes(self, root: str, split: str) -> int:
-        """K."""
+        """Number of classes K."""
         return self.num_classes
 
     def names(self, root: str) -> list[str]:
@@ -200,7 +200,7 @@ class SegmentationSplits:
 
 
 class ADE20KSplits(SegmentationSplits):
-    """ADE20K, with the names of its objectInfo150.txt if that file is there; the benchmark's own archive has it."""
+    """ADE20K's splits, with class names from objectInfo150.txt if it exists; the benchmark's own archive has it."""
 
     def names(self, root: str) -> list[str]:
         """Names of the classes, or their numbers from 1."""
@@ -210,7 +210,7 @@ class ADE20KSplits(SegmentationSplits):
 
 
 def _read_values(path: Path) -> NDArray[np.integer]:
-    """(H, W) integers of a class map."""
+    """Read a class map, (H, W) integers."""
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as opened:
             mode = opened.mode
@@ -223,7 +223,7 @@ def _read_values(path: Path) -> NDArray[np.integer]:
 
 
 def _read_class_names(path: Path) -> list[str]:
-    """One per line; of a table with tabs the last column, without its header."""
+    """Read one name per line, or the last column of a table with tabs, without its header."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

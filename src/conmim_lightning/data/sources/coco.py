@@ -21,10 +21,10 @@ class ObjectAnnotations(NamedTuple):
 
     Attributes:
         boxes: (n, 4) float32: left, top, right, bottom.
-        labels: (n,) int64 from 0.
+        labels: (n,) int64 class from 0.
         crowd: (n,) bool.
         area: (n,) float32.
-        outlines: n of COCO's segmentations, None for none.
+        outlines: n segmentations in COCO's format; n times None if outlines are not needed.
         size: height and width of the image.
     """
 
@@ -37,20 +37,20 @@ class ObjectAnnotations(NamedTuple):
 
 
 class CocoSource(FileSource):
-    """The images of a COCO JSON, in its order, and their objects.
+    """Images of a COCO JSON with their objects, in the order of the JSON.
 
     Category ids may have gaps; classes are numbered from 0 in the order of category ids.
 
     Args:
         root: folder that the file names are relative to.
         annotations: the JSON file.
-        masks: whether the objects' outlines (polygons or run lengths) are needed, or boxes are enough.
-        on_invalid_box: for boxes that are empty or outside their image: "error" raises, "drop" leaves them out with a
-            note (two of COCO's own training boxes are empty).
+        masks: whether the objects' outlines (polygons or run lengths) are needed; false reads boxes only.
+        on_invalid_box: treatment of boxes that are empty or outside their image: "error" raises, "drop" leaves them
+            out with a note (two of COCO's own training boxes are empty).
         filter_empty: leave out images without objects.
 
     Raises:
-        ValueError: the file is not a COCO JSON, or contradicts itself or the folder; files, ids and values are named.
+        ValueError: the file is no COCO JSON, or contradicts itself or the folder; the error names files, ids, values.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class CocoSource(FileSource):
         self._outlines = PackedStrings.of(_pack_outlines(entries, masks))
 
     def annotation(self, index: int, height: int = 0, width: int = 0) -> ObjectAnnotations:
-        """Objects of an image, with the size that the JSON gives."""
+        """Return the objects of an image, and the image size that the JSON gives."""
         start, stop = (int(position) for position in self._starts[index : index + 2])
         left, top, box_width, box_height = self._boxes[start:stop].T
         rows, columns = self.sizes[index].tolist()
@@ -118,7 +118,7 @@ class CocoSource(FileSource):
         )
 
     def fingerprint(self) -> str:
-        """Of all names, boxes and labels."""
+        """Return a digest of all names, boxes and labels."""
         return f"{super().fingerprint()}/{digest_of(self._boxes, self._labels)}"
 
     def _check_files(self, where: str) -> None:
@@ -140,7 +140,7 @@ class CocoSplits:
 
     Args:
         images: folder of a split below root, with "{split}" for its name.
-        annotations: JSON of a split below root, likewise.
+        annotations: JSON of a split below root, with "{split}" for its name.
         masks: see ``CocoSource``.
         on_invalid_box: see ``CocoSource``.
         filter_empty: leave images without objects out of the training split.
@@ -165,7 +165,7 @@ class CocoSplits:
         """Open a split.
 
         Raises:
-            ValueError: there is none, or its classes are not those of the training split.
+            ValueError: the split is missing or invalid, or its classes are not those of the training split.
         """
         annotations = Path(root, self.annotations.format(split=split))
         source = CocoSource(

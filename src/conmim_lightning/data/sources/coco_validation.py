@@ -18,17 +18,17 @@ _TYPES = {int: "an integer", str: "a string", list: "a list"}
 
 
 class CheckedAnnotations(NamedTuple):
-    """Valid annotations, and notes about the others."""
+    """Valid annotations, and notes about the invalid ones."""
 
     valid: list[Entry]
     notes: list[str]
 
 
 def entries_of(content: Entry, where: str) -> tuple[list[Entry], list[Entry], list[Entry]]:
-    """Categories sorted by id, images and annotations.
+    """Return the categories (sorted by id), images and annotations of a COCO JSON.
 
     Raises:
-        ValueError: an entry lacks something, or an id is repeated.
+        ValueError: an entry lacks a key or has a value of another type, an id is repeated, or there are no categories.
     """
     for kind, keys in _NEEDED.items():
         for index, entry in enumerate(content[kind]):
@@ -44,7 +44,7 @@ def entries_of(content: Entry, where: str) -> tuple[list[Entry], list[Entry], li
 
 
 def _entry_fault(entry: object, keys: Mapping[str, type]) -> str:
-    """What an entry lacks, or has of another type than needed."""
+    """Describe the missing keys, or the first value of another type, of an entry; empty if it is valid."""
     if not isinstance(entry, dict) or any(key not in entry for key in keys):
         missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
         return f"lacks {', '.join(missing)}: {str(entry)[:100]}"
@@ -53,7 +53,7 @@ def _entry_fault(entry: object, keys: Mapping[str, type]) -> str:
 
 
 def check_none(where: str, fault: str, annotations: Sequence[Entry], key: str) -> None:
-    """Raise ValueError if there are annotations with a fault; show the first ones' ``key``."""
+    """Raise ValueError if there are annotations with a fault; the message shows ``key`` of the first five."""
     if annotations:
         shown = ", ".join(f"annotation {entry.get('id')} ({key} {entry.get(key)})" for entry in annotations[:_SHOWN])
         raise ValueError(f"{where}: {len(annotations)} annotations {fault}: {shown}")
@@ -62,12 +62,12 @@ def check_none(where: str, fault: str, annotations: Sequence[Entry], key: str) -
 def check_boxes(
     annotations: Sequence[Entry], images: Sequence[Entry], owners: Mapping[int, int], *, drop: bool, where: str
 ) -> CheckedAnnotations:
-    """Find boxes that are not four numbers, empty, or outside their image.
+    """Separate annotations whose box is not four numbers, is empty, or is outside the image from valid annotations.
 
     Args:
-        annotations: to check.
-        images: their images.
-        owners: position in ``images`` by id.
+        annotations: annotations to check.
+        images: images of the JSON.
+        owners: position in ``images`` by image id.
         drop: leave invalid boxes out with a note instead of raising.
         where: name of the file.
 

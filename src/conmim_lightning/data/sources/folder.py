@@ -19,13 +19,13 @@ class FolderSource(FileSource):
     """All image files below a folder, ordered by folder, then name.
 
     Args:
-        root: the folder; files below it with one of ``SUFFIXES``, at any depth.
+        root: folder with files that end in one of ``SUFFIXES``, at any depth.
         labelled: the first folder below ``root`` is the class; classes are numbered in the order of names.
-        classes: names of the classes, e.g. those of the training images, to number them alike; null for the names of
-            the folders.
+        classes: names of the classes by index, e.g. of the training split, for the same numbers in both; null for the
+            names of the folders.
         follow_links: follow links, entering each folder once; false ignores links.
-        index_dir: where to store the result of the scan for the next run and for other processes; it is rebuilt when a
-            folder has changed. null keeps it in memory.
+        index_dir: folder to store the result of the scan in, for the next run and for other processes; it is rebuilt
+            when a folder has changed. null keeps it in memory.
 
     Raises:
         ValueError: root is missing, is not a folder, cannot be read or holds no image; or, if labelled, an image is in
@@ -53,11 +53,11 @@ class FolderSource(FileSource):
             self.classes, self.labels = self._labels(index, classes)
 
     def __getstate__(self) -> dict[str, object]:
-        """Pickle the names with the index, i.e. as the name of a file."""
+        """Pickle without the names; they are part of the index, which is pickled as a path."""
         return {name: value for name, value in self.__dict__.items() if name != "names"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Take the names from the index."""
+        """Restore the names from the index."""
         self.__dict__ |= state
         self.names = PackedStrings(self.index["text"], self.index["ends"])
 
@@ -75,7 +75,7 @@ class FolderSource(FileSource):
 
 
 def _index(root: str, follow_links: bool, index_dir: str | None) -> ArrayFile:
-    """The stored index, if it is up to date; otherwise that of a new scan."""
+    """Return the stored index if it is up to date, otherwise the index of a new scan."""
     encoded_root = os.fsencode(root)
     if index_dir is None:
         return scan(encoded_root, follow_links=follow_links, now=time.time_ns())

@@ -36,11 +36,11 @@ def scan(root: bytes, *, follow_links: bool, now: int, leave_out: str | None = N
         root: the folder.
         follow_links: follow links, entering each folder once; otherwise links are ignored and counted.
         now: time of the scan in nanoseconds.
-        leave_out: a folder that is not part of the collection, such as that of the indexes; a real path.
+        leave_out: real path of a folder that is not part of the collection, such as the folder of the indexes.
 
     Returns:
         Arrays ``text`` and ``ends`` (names relative to root, ordered by folder, then name), ``top`` ((N,) int32 index
-        of the first folder below root, -1 for none), ``folder_text``, ``folder_ends`` and ``folder_changed`` of every
+        of the first folder below root, -1 in root), ``folder_text``, ``folder_ends`` and ``folder_changed`` of every
         folder; header ``tops`` (names of the first folders) and ``notes``.
 
     Raises:
@@ -66,7 +66,7 @@ def scan(root: bytes, *, follow_links: bool, now: int, leave_out: str | None = N
 
 
 def is_unchanged(root: bytes, index: ArrayFile) -> bool:
-    """Whether every folder of an earlier scan is the same: no file or folder added, removed or renamed."""
+    """Return whether no file or folder was added, removed or renamed since an earlier scan."""
     paths = PackedStrings(index["folder_text"], index["folder_ends"])
 
     def is_same(number: int) -> bool:
@@ -82,7 +82,7 @@ def is_unchanged(root: bytes, index: ArrayFile) -> bool:
 
 
 def _walk(root: bytes, follow_links: bool, leave_out: str | None) -> Iterator[_Folder]:
-    """Every folder once, level by level; of several paths to a folder the first in order is taken, links last."""
+    """Yield every folder once, level by level; of several paths to it, the first in order counts, links last."""
     seen: set[tuple[int, int]] = set()
     level: list[tuple[bool, bytes]] = [(False, b"")]
     with ThreadPoolExecutor(_THREADS) as pool, tqdm(desc="scanning", unit=" images", delay=1, leave=False) as bar:
@@ -101,7 +101,7 @@ def _walk(root: bytes, follow_links: bool, leave_out: str | None) -> Iterator[_F
 
 
 def _list(root: bytes, path: bytes, follow_links: bool, leave_out: str | None) -> _Folder | None:
-    """List one folder; None for the one to leave out."""
+    """List one folder; return None for the folder to leave out."""
     folder_path = os.path.join(root, path) if path else root
     if leave_out is not None and os.fsdecode(folder_path) == leave_out:
         return None

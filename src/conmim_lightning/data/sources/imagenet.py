@@ -12,19 +12,19 @@ from conmim_lightning.data.sources.manifest import ManifestSource
 
 @cache
 def wordnet_ids() -> tuple[str, ...]:
-    """WordNet ids of the 1,000 classes in the standard order, i.e. sorted."""
+    """Return the WordNet ids of the 1,000 classes in the standard order, i.e. sorted."""
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
 def imagenet_source(root: Path, split: str, *, image_list: str | None, index_dir: str | None) -> FileSource:
-    """Labelled images of one split.
+    """Open the labelled images of one split.
 
     Args:
         root: folder with ``train`` and ``val``.
         split: "train" or "val".
-        image_list: list in the official format, one ``path label`` per line, paths relative to ``root/split``; itself
-            relative to root. None uses the folders below ``root/split``, named by WordNet ids.
-        index_dir: where to store the index of a scan.
+        image_list: list file relative to root, in the official format: one ``path label`` per line, paths relative to
+            ``root/split``. None uses the folders below ``root/split``, named by WordNet ids.
+        index_dir: folder to store the index of a scan in; None does not store it.
 
     Raises:
         ValueError: a folder or list is missing, or a class is not one of ImageNet's.

@@ -29,9 +29,9 @@ class ManifestSource(FileSource):
 
     Args:
         root: folder that the paths are relative to.
-        manifest: the file, relative to root or absolute.
-        path_column: column of the paths, for tables.
-        label_column: column of the classes, for tables, numbers or names; null for no labels.
+        manifest: path of the file, relative to root or absolute.
+        path_column: name of the column with the paths, for tables.
+        label_column: name of the column with the classes (numbers or names), for tables; null for no labels.
         classes: names of the classes by index; null for the names in the file, sorted, or the numbers.
 
     Raises:
@@ -62,7 +62,7 @@ class ManifestSource(FileSource):
 
 
 def _lines(path: Path) -> tuple[PackedStrings, NDArray[np.int64] | None]:
-    """Paths and, if lines end in an integer, labels."""
+    """Read the paths and, if lines end in an integer, the labels."""
     with path.open("rb") as file:
         labelled = [_has_label(line) for line in file if line.strip()]
     if 0 < sum(labelled) < len(labelled) < 2 * sum(labelled):
@@ -107,7 +107,7 @@ def _table(path: Path, path_column: str, label_column: str | None) -> tuple[Pack
 
 
 def _csv(path: Path, wanted: list[str]) -> Iterator[tuple[object, ...]]:
-    """Rows of a CSV or TSV file, only the wanted columns."""
+    """Yield the rows of a CSV or TSV file, only the wanted columns."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
@@ -120,7 +120,7 @@ def _csv(path: Path, wanted: list[str]) -> Iterator[tuple[object, ...]]:
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[tuple[object, ...]]:
-    """Rows of a Parquet file, only the wanted columns."""
+    """Yield the rows of a Parquet file, only the wanted columns."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -141,7 +141,7 @@ def _check_columns(path: Path, wanted: list[str], columns: Sequence[str]) -> Non
 
 
 def _to_numbers(labels: Labels, classes: Sequence[str] | None, path: Path) -> tuple[NDArray[np.int32], list[str]]:
-    """Labels as numbers, and the names of the classes."""
+    """Return the labels as numbers, and the names of the classes."""
     if isinstance(labels, np.ndarray) or all(_is_integer(label) for label in labels):
         numbers = np.asarray(labels).astype(np.int64)
         names = number_classes(int(numbers.max()), str(path)) if classes is None else list(classes)

@@ -1,4 +1,4 @@
-"""Lists of image names as text: one line each, name, tab, reason; for excluded and for broken images."""
+"""Text lists of excluded or broken images: one image per line, as name, tab, reason."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def to_line(name: str, reason: str = "") -> str:
-    """Format a line of a list, without its end; for any bytes in the name it is one line and can be read back."""
+    """Format a line of a list, without newline; any name, whatever its bytes, fits on one line and can be read back."""
     for character, escape in _ESCAPES.items():
         name = name.replace(character, escape)
     return f"{name}\t{' '.join(reason.split())}".rstrip("\t")
 
 
 def from_line(line: str) -> str:
-    """Parse the name in a line of a list."""
+    """Return the name in a line of a list."""
     name = line.split("\t", 1)[0].rstrip("\r\n")
     pieces = name.split("\\\\")
     for character, escape in _ESCAPES.items():

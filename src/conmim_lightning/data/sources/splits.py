@@ -13,35 +13,35 @@ from conmim_lightning.data.sources.manifest import ManifestSource
 
 
 class Splits(Protocol):
-    """Opens the splits of a collection with annotations."""
+    """Interface that opens the splits of an annotated collection."""
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
         """Open a split.
 
         Args:
-            root: of the collection.
-            split: its name.
-            classes: names of the classes by index, as in the training split; None for its own.
+            root: path of the collection.
+            split: name of the split.
+            classes: names of the classes by index, as in the training split; None for the classes of this split.
         """
         ...
 
     def count_classes(self, root: str, split: str) -> int:
-        """Number of classes, quickly."""
+        """Return the number of classes; should be fast."""
         ...
 
 
 class FolderSplits:
-    """``root/<split>/<class>/...``.
+    """Splits in folders, ``root/<split>/<class>/...``.
 
     Args:
-        index_dir: where to store the indexes of scans; null for nowhere.
+        index_dir: folder to store the indexes of scans in; null does not store them.
     """
 
     def __init__(self, *, index_dir: str | None = None) -> None:
         self.index_dir = index_dir
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
-        """Open the folder of that name; ValueError if there is none, or a class folder in it has no image."""
+        """Open the folder of a split; ValueError if it is missing or one of its class folders has no image."""
         folder = Path(root, split)
         source = FolderSource(folder, labelled=True, classes=classes, index_dir=self.index_dir)
         known = set(source.classes if classes is None else classes)
@@ -50,7 +50,7 @@ class FolderSplits:
         return source
 
     def count_classes(self, root: str, split: str) -> int:
-        """Number of class folders; ValueError if there are fewer than 2."""
+        """Return the number of class folders; ValueError if there are fewer than 2."""
         folder = Path(root, split)
         check_folder(folder)
         count = len(_class_folders(folder))
@@ -60,12 +60,12 @@ class FolderSplits:
 
 
 class ManifestSplits:
-    """One list of images per split; paths relative to root.
+    """Splits with one list of images each; paths are relative to root.
 
     Args:
-        lists: file of each split, relative to root or absolute.
-        path_column: of tables.
-        label_column: of tables.
+        lists: list file of each split, relative to root or absolute.
+        path_column: name of the column with the paths, for tables.
+        label_column: name of the column with the classes, for tables.
     """
 
     def __init__(self, *, lists: dict[str, str], path_column: str = "path", label_column: str | None = None) -> None:
@@ -74,7 +74,7 @@ class ManifestSplits:
         self.label_column = label_column
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
-        """Open the images of that list; ValueError if there is none, or it has no labels."""
+        """Open the list of a split; ValueError if it is missing or has no labels."""
         if split not in self.lists:
             raise ValueError(f"no list for split {split!r}; there are {', '.join(self.lists)}")
         source = ManifestSource(
@@ -92,7 +92,7 @@ class ManifestSplits:
         return source
 
     def count_classes(self, root: str, split: str) -> int:
-        """Number of classes in the list of that split."""
+        """Return the number of classes in the list of a split."""
         return len(self(root, split, None).classes)
 
 
@@ -100,9 +100,9 @@ class ImageNetSplits:
     """ImageNet-1K in its standard class order.
 
     Args:
-        lists: official list of a split (train_map.txt, val_map.txt), relative to root; a split without one is read from
-            folders named by WordNet id.
-        index_dir: where to store the indexes of scans; null for nowhere.
+        lists: official list by split (train_map.txt, val_map.txt), relative to root; a split without a list is read
+            from folders named by WordNet id.
+        index_dir: folder to store the indexes of scans in; null does not store them.
     """
 
     def __init__(self, *, lists: dict[str, str | None] | None = None, index_dir: str | None = None) -> None:
@@ -110,11 +110,11 @@ class ImageNetSplits:
         self.index_dir = index_dir
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
-        """Open the images of that split."""
+        """Open a split."""
         return imagenet_source(Path(root), split, image_list=self.lists.get(split), index_dir=self.index_dir)
 
     def count_classes(self, root: str, split: str) -> int:
-        """1,000."""
+        """Number of classes, 1,000."""
         return len(wordnet_ids())
 
 

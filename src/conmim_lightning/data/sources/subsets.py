@@ -1,4 +1,4 @@
-"""Subsets of each class: for few labels, and for held-out images."""
+"""Subsets per class, for training with few labels and for held-out images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from conmim_lightning.data.sources.base import FileSource, Source, Subset
 
 
 def check_subset(fraction: float | None, count: int | None) -> None:
-    """Raise ValueError unless exactly one is given and in its range."""
+    """Raise ValueError unless exactly one of fraction and count is given and in its range."""
     if (fraction is None) == (count is None):
         raise ValueError(
             f"a subset needs a fraction or a count per class, not both, got fraction={fraction} and count={count}"
@@ -20,10 +20,10 @@ def per_class(source: Source, *, fraction: float | None = None, count: int | Non
     """Sample some images of each class.
 
     Args:
-        source: with labels.
-        fraction: of each class's images, in (0, 1]; at least one image per class.
-        count: images per class, >= 1; all images of a class that has fewer.
-        seed: of the sample.
+        source: source with labels.
+        fraction: fraction of each class's images, in (0, 1]; at least one image per class.
+        count: number of images per class, >= 1; all images of a class that has fewer.
+        seed: seed of the sample.
 
     Raises:
         ValueError: not exactly one of fraction and count is given, or it is out of its range, or there are no labels.
@@ -42,7 +42,7 @@ def per_class(source: Source, *, fraction: float | None = None, count: int | Non
 
 
 def labels_of(source: Source) -> NDArray[np.int64]:
-    """(N,) classes of all images of a source with labels."""
+    """Return the (N,) classes of all images of a source with labels."""
     if isinstance(source, Subset):
         return labels_of(source.source)[source.indices]
     if isinstance(source, FileSource) and source.labels is not None:
@@ -54,9 +54,9 @@ def hold_out(source: Source, *, fraction: float, seed: int = 0) -> tuple[Subset,
     """Split a source into the images that remain and a held-out sample of each class.
 
     Args:
-        source: with labels.
-        fraction: of each class's images that is held out, in (0, 1); at least one image per class.
-        seed: of the sample.
+        source: source with labels.
+        fraction: fraction of each class's images to hold out, in (0, 1); at least one image per class.
+        seed: seed of the sample.
 
     Raises:
         ValueError: fraction is out of its range, or a class has a single image.

@@ -1,4 +1,4 @@
-"""Created data: complete or absent, and never mixed with other data."""
+"""Creation of data that is complete or absent, and never mixed with other data."""
 
 import glob
 import json
@@ -23,7 +23,7 @@ def make_once(root: str | os.PathLike[str], recipe: dict[str, Any], write: Calla
     Args:
         root: folder to create.
         recipe: JSON values that determine the data; stored in the folder.
-        write: fills a folder.
+        write: function that writes the data to a folder.
 
     Raises:
         ValueError: the folder holds other data.

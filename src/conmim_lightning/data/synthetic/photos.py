@@ -26,11 +26,11 @@ def write_photos(
 
     Args:
         root: folder to create.
-        count: images, >= 1.
-        width: in pixels, 8 to 4096.
-        height: likewise.
-        seed: of the texture and its regions.
-        names: of each image in the folder, as hard links; the list and the shards have one.
+        count: number of images, >= 1.
+        width: width of the images in pixels, 8 to 4096.
+        height: height of the images in pixels, 8 to 4096.
+        seed: seed of the texture and its regions.
+        names: number of names per image in the folder (hard links); the list and the shards have one name per image.
 
     Raises:
         ValueError: a number is out of range, or the folder holds other files.
@@ -44,15 +44,15 @@ def write_photos(
 def write_photo_classes(
     root: str | os.PathLike[str], *, train: int = 1, val: int = 1, width: int = 500, height: int = 375, seed: int = 0
 ) -> None:
-    """Write such images in ImageNet-1K's layout, ``{train,val}/<WordNet id>/*.JPEG``, to try a recipe at full shape.
+    """Write texture JPEGs in ImageNet-1K's layout, ``{train,val}/<WordNet id>/*.JPEG``, to try a recipe at full size.
 
     Args:
         root: folder to create.
-        train: training images per class of the 1,000, >= 1.
-        val: validation images per class, >= 1.
-        width: in pixels, 8 to 4096.
-        height: likewise.
-        seed: of the texture and its regions.
+        train: number of training images for each of the 1,000 classes, >= 1.
+        val: number of validation images per class, >= 1.
+        width: width of the images in pixels, 8 to 4096.
+        height: height of the images in pixels, 8 to 4096.
+        seed: seed of the texture and its regions.
 
     Raises:
         ValueError: a number is out of range, or the folder holds other files.
@@ -73,7 +73,7 @@ def write_photo_classes(
 
 
 def clouds(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(side, side, 3) noise whose amplitude falls with the frequency as in photographs (1/f)."""
+    """Return (side, side, 3) noise whose amplitude falls with the frequency as in photographs (1/f)."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     amplitude = 1 / np.maximum(frequency, 1 / side)
     fields = []
@@ -91,7 +91,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _write_photo(canvas: NDArray[np.uint8], path: Path, width: int, height: int, rng: np.random.Generator) -> None:
-    """A random region of the canvas."""
+    """Write a random region of the canvas."""
     top, left = rng.integers(0, 2 * _CANVAS - height + 1), rng.integers(0, 2 * _CANVAS - width + 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(canvas[top : top + height, left : left + width]).save(path, quality=90)

@@ -29,19 +29,19 @@ from conmim_lightning.data.synthetic.scenes import SHAPES, Scene, SceneObject, d
 
 _ADE20K = {"train": "training", "val": "validation"}
 _MARGIN = 0.15  # around a cropped object, in units of its larger side
-_MIN_CROP = 1 / 6  # side of a crop, in units of the image's
-_MIN_PARALLEL = 256  # scenes; fewer are drawn before processes have started
+_MIN_CROP = 1 / 6  # smallest side of a crop, in units of the image's side
+_MIN_PARALLEL = 256  # scenes; drawing fewer takes less time than starting processes
 
 
 def write_scenes(root: str | os.PathLike[str], *, train: int, val: int, size: int, seed: int) -> None:
-    """Write a collection, unless the folder already holds the same one.
+    """Write a collection of scenes, unless the folder already holds the same collection.
 
     Args:
         root: folder to create.
         train: number of training scenes, >= 1.
         val: number of validation scenes, >= 1, all different from the training scenes.
         size: pixels per side, >= 32.
-        seed: of the collection.
+        seed: seed of the collection.
 
     Raises:
         ValueError: an argument is out of range, or the folder holds other files.
@@ -100,7 +100,7 @@ def _write_scene(index: int, *, root: Path, split: str, size: int, seed: int) ->
 
 
 def _write_crop(scene: Scene, scene_object: SceneObject, path: Path) -> None:
-    """Write the square around an object; nothing if it exceeds the image or is too small."""
+    """Write the square around an object, unless the square exceeds the image or is too small."""
     rows, columns = np.nonzero(scene_object.mask)
     (top, bottom), (left, right) = ((int(axis.min()), int(axis.max()) + 1) for axis in (rows, columns))
     side = round((1 + 2 * _MARGIN) * max(bottom - top, right - left))
@@ -135,7 +135,7 @@ def _coco_annotations(scene: Scene, image_id: int) -> Iterable[dict[str, Any]]:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """COCO's uncompressed run lengths: of zeros, of ones, of zeros, ... down the columns."""
+    """Return COCO's uncompressed run lengths, column by column: of zeros, of ones, of zeros, ... ."""
     flat = mask.flatten(order="F").astype(np.int8)
     changes = np.flatnonzero(np.diff(flat)) + 1
     edges = np.concatenate([[0], changes, [len(flat)]])

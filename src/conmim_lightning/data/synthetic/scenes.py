@@ -1,8 +1,8 @@
 """Synthetic scenes of textured objects on a textured background, for demos and tests without a download.
 
-Colour, texture and position do not distinguish objects from background: both sample from the same families, and objects
-cover all positions equally. The difference is that an object is a closed region of a certain shape in front of a larger
-one, which raw pixels and random weights do not reveal.
+Objects and background have colours and textures from the same families, and objects cover all positions equally. The
+only difference is shape: an object is a closed region of a certain shape in front of a larger region. Raw pixels and
+randomly initialised networks do not reveal it.
 """
 
 import math
@@ -24,7 +24,7 @@ class SceneObject(NamedTuple):
 
     Attributes:
         label: 0-based index in ``SHAPES``.
-        mask: (S, S) bool, its visible pixels.
+        mask: (S, S) bool, visible pixels of the object.
     """
 
     label: int
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
     Attributes:
         image: (S, S, 3) uint8.
         class_map: (S, S) uint8, 0 = background, c = SHAPES[c - 1].
-        objects: visible ones, from back to front.
+        objects: visible objects, from back to front.
     """
 
     image: NDArray[np.uint8]
@@ -54,8 +54,8 @@ def draw_scene(seed: int, index: int, size: int) -> Scene:
     """Draw scene ``index`` of the endless collection ``seed``.
 
     Args:
-        seed: of the collection, >= 0.
-        index: of the scene, >= 0; with the seed, it determines every pixel.
+        seed: seed of the collection, >= 0.
+        index: index of the scene, >= 0; with the seed, it determines every pixel.
         size: pixels S per side, >= 32.
 
     Raises:
@@ -85,7 +85,7 @@ def _draw(rng: np.random.Generator, size: int) -> Scene:
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """(S, S, 3): a random colour and a similar one, mixed by a random pattern with values 0 to 1."""
+    """Return (S, S, 3): a random colour and a similar colour, mixed by a random pattern with values 0 to 1."""
     colour = rng.uniform(0, 255, 3)
     colours = np.stack([colour, colour + rng.normal(0, _CONTRAST, 3)]).clip(0, 255).astype(np.float32)
     kind = rng.integers(4)
@@ -110,7 +110,7 @@ def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
 
 
 def _shape_mask(rng: np.random.Generator, shape: str, size: int) -> NDArray[np.bool_]:
-    """(S, S) bool: the shape at a random position, angle and scale; it may exceed the image."""
+    """Return the mask (S, S) of a shape at a random position, angle and scale; it may exceed the image."""
     radius = rng.uniform(0.14, 0.28) * size
     centre = rng.uniform(-0.1 * size, 1.1 * size, 2)
     rotation = rng.uniform(0, 2 * math.pi)
@@ -129,7 +129,7 @@ def _shape_mask(rng: np.random.Generator, shape: str, size: int) -> NDArray[np.b
 
 
 def _outlines(shape: str) -> list[tuple[list[tuple[float, float]], int]]:
-    """Polygons to fill with 255 or, for a hole, 0; corners as (angle, distance in units of the radius)."""
+    """Return polygons with their fill value, 255 or 0 for a hole; corners are (angle, distance in units of radius)."""
     circle = [(2 * math.pi * i / 48, 1.0) for i in range(48)]
     if shape == "disc":
         return [(circle, 255)]

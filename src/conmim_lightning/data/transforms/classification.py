@@ -15,25 +15,25 @@ from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.rng import seeded_globally
 
 ClassificationTransform = Callable[[AnyImage, Generator], Tensor]
-"""Image to (C, size, size) uint8, with everything random sampled from the generator."""
+"""Transform of an image to (C, size, size) uint8; all random values are sampled from the generator."""
 
 _AUGMENTED = (1, 3)  # channels
-_LONGEST = 4  # longer side that is resized, in units of the shorter one
+_LONGEST = 4  # largest longer side that is resized, in units of the shorter side
 _TRANSLATION = 0.45  # timm's fraction of the side
 
 
 class TrainTransform:
-    """A random resized crop with a random flip, then timm's RandAugment.
+    """Apply a random resized crop with a random flip, then timm's RandAugment.
 
     Normalisation and random erasing follow on the training device.
 
     Args:
         crop: random crop, flip included.
-        auto_augment: timm's description, such as "rand-m9-mstd0.5-inc1"; null for none.
-        mean: of the images, per channel, on a scale of 0 to 1; fills what an operation leaves empty.
+        auto_augment: timm's description, such as "rand-m9-mstd0.5-inc1"; null for no RandAugment.
+        mean: mean of the images per channel, on a scale of 0 to 1; fills the area that an operation leaves empty.
 
     Raises:
-        ValueError: the description is not one of timm's RandAugment, or the images are neither grey nor RGB.
+        ValueError: timm does not accept the description as RandAugment, or the images are neither grey nor RGB.
     """
 
     def __init__(self, *, crop: RandomResizedCrop, mean: Sequence[float], auto_augment: str | None = None) -> None:
@@ -41,7 +41,7 @@ class TrainTransform:
         self.augment = None if auto_augment is None else _rand_augment(auto_augment, mean, crop.size)
 
     def __call__(self, image: AnyImage, generator: Generator) -> Tensor:
-        """Sample a transform, (C, size, size) uint8."""
+        """Return a randomly transformed image, (C, size, size) uint8."""
         crop = self.crop(image, generator)
         if self.augment is None:
             return crop
@@ -53,7 +53,7 @@ class TrainTransform:
 class EvaluationTransform:
     """Resize the shorter side, bicubic, and crop the central square.
 
-    official: 256, then 224; from 384 pixels on, resize to the size itself.
+    official: resize to 256, crop 224; for sizes of at least 384 pixels, resize to the size itself.
 
     Args:
         size: pixels per side of the result.
@@ -70,7 +70,7 @@ class EvaluationTransform:
             raise ValueError(f"evaluation needs 1 <= size <= resize, got {size} and {resize}")
 
     def __call__(self, image: AnyImage, generator: Generator | None = None) -> Tensor:
-        """(C, size, size) uint8; nothing is random."""
+        """Return the transformed image, (C, size, size) uint8; nothing is random."""
         pixels = _without_ends(image.whole())
         height, width = pixels.shape[1:]
         short, long = sorted((height, width))
@@ -112,7 +112,7 @@ def _without_ends(pixels: Tensor) -> Tensor:
 
 
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
-    """Keep the highest bits of each value; none at full strength.
+    """Keep the highest ``bits`` bits of each value; at full strength, 0 bits.
 
     official: 0 bits gave a black image with the Pillow of that time; newer versions raise, and timm fails with them.
     """

@@ -13,7 +13,7 @@ _ATTEMPTS = 10
 
 
 class RandomResizedCrop:
-    """Resize a random region, bicubic, like torchvision's transform of that name, and flip it with a probability.
+    """Resize a random region (bicubic) like torchvision's transform of that name, then flip it at random.
 
     Args:
         size: pixels per side of the result.
@@ -47,14 +47,14 @@ class RandomResizedCrop:
         self.log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
 
     def __call__(self, image: AnyImage, generator: Generator) -> Tensor:
-        """Sample a crop, (C, size, size) uint8."""
+        """Return a random crop, (C, size, size) uint8."""
         box = self.box(image.width, image.height, generator)
         flipped = torch.rand(1, generator=generator).item() < self.flip
         crop = image.region(box, self.size)
         return crop.flip(-1) if flipped else crop
 
     def box(self, width: int, height: int, generator: Generator) -> Box:
-        """Sample a region: left, top, right, bottom; the largest allowed central one if ten attempts do not fit."""
+        """Sample a region: left, top, right, bottom; the largest allowed central region if ten attempts do not fit."""
         draws = torch.rand(
             _ATTEMPTS, 4, generator=generator
         ).tolist()  # one call: the same number of random values for every image
@@ -72,7 +72,7 @@ class RandomResizedCrop:
 
 
 class CenterSquare:
-    """Resize the largest central square of an image, and of its class map, for probes and previews.
+    """Crop and resize the largest central square of an image, or of its class map, for probes and previews.
 
     Args:
         size: pixels per side of the result.
@@ -82,17 +82,17 @@ class CenterSquare:
         self.size = size
 
     def __call__(self, image: AnyImage, generator: Generator | None = None) -> Tensor:
-        """(C, size, size) uint8, bicubic; nothing is random."""
+        """Return the central square, (C, size, size) uint8, bicubic; nothing is random."""
         return image.region(center_box(image.width, image.height), self.size)
 
     def class_map(self, label: Tensor) -> Tensor:
-        """(H, W) to (size, size), nearest."""
+        """Crop and resize a class map from (H, W) to (size, size) by nearest neighbour."""
         left, top, right, bottom = center_box(label.shape[1], label.shape[0])
         return resize_nearest(label[top:bottom, left:right], (self.size, self.size))
 
 
 def center_box(width: int, height: int) -> Box:
-    """Left, top, right and bottom of the largest central square."""
+    """Return left, top, right and bottom of the largest central square."""
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side

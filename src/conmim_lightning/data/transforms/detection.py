@@ -16,13 +16,13 @@ _SMALLEST = 1.0  # pixels per side of a box to train on
 class ScaleJitter:
     """Resize an image by a random factor, crop it at random or pad it to a square, and flip it.
 
-    Large-scale jitter (arXiv 2012.07177), as in ViTDet and MIMDet's benchmark. Boxes are computed from the remaining
-    masks, or clipped if there are none; crowds are left out.
+    Large-scale jitter (arXiv 2012.07177), as in ViTDet and MIMDet's benchmark. Boxes are computed from the cropped
+    masks, or clipped if there are no masks. Crowds are left out.
 
     Args:
         size: pixels S per side of the result.
-        mean: of the images, per channel, on a scale of 0 to 1; fills what an image leaves empty.
-        scale: smallest and largest factor, relative to that with which the image just fits.
+        mean: mean of the images per channel, on a scale of 0 to 1; used as the padding colour.
+        scale: smallest and largest factor, relative to the factor at which the image just fits the square.
         flip: probability of a horizontal flip; 0 if left and right have a meaning.
 
     Raises:
@@ -47,11 +47,11 @@ class ScaleJitter:
 
         Args:
             pixels: (C, H, W) uint8.
-            objects: in coordinates of the image.
-            generator: to sample from.
+            objects: objects in coordinates of the image.
+            generator: random generator.
 
         Returns:
-            (C, S, S) uint8; (2,) height and width of the image in it; its objects, in those coordinates.
+            (C, S, S) uint8; (2,) height and width of the image in the square; objects in coordinates of the square.
         """
         draws = torch.rand(4, generator=generator).tolist()
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draws[0]
@@ -74,11 +74,11 @@ class ScaleJitter:
 
 
 class FitSquare:
-    """Resize the longer side to that of a square and pad the rest.
+    """Resize the longer side of an image to the side of a square and pad the rest.
 
     Args:
         size: pixels S per side of the square.
-        mean: of the images, per channel, on a scale of 0 to 1; fills what an image leaves empty.
+        mean: mean of the images per channel, on a scale of 0 to 1; used as the padding colour.
     """
 
     def __init__(self, *, size: int, mean: Sequence[float]) -> None:
@@ -86,7 +86,7 @@ class FitSquare:
         self.fill = mean_color(mean)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(C, H, W) uint8 to (C, S, S) uint8, and (2,) height and width of the image in it."""
+        """Convert (C, H, W) uint8 to (C, S, S) uint8; also return (2,) height and width of the image in the square."""
         resized = resize_longest(pixels, self.size)
         return pad_to_square(resized, self.size, self.fill), torch.tensor(resized.shape[1:])
 
@@ -94,13 +94,13 @@ class FitSquare:
 def _crop_objects(
     objects: Objects, before: Sequence[int], after: Sequence[int], window: Window, size: Sequence[int]
 ) -> Objects:
-    """The remaining objects, without crowds, in a window of the resized image.
+    """Return the objects that remain in a window of the resized image, without crowds.
 
     Args:
-        objects: in coordinates of the image.
+        objects: objects in coordinates of the image.
         before: height and width of the image.
-        after: the same when resized.
-        window: of the resized image.
+        after: height and width of the resized image.
+        window: rows and columns of the resized image.
         size: height and width of the window's content.
     """
     single = ~objects.crowd
@@ -124,10 +124,10 @@ def _crop_objects(
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """(n, H, W) masks to (n, 4) boxes around their pixels: left, top, right, bottom; all 0 for an empty mask."""
+    """Return the (n, 4) boxes around (n, H, W) masks: left, top, right, bottom; all 0 for an empty mask."""
     boxes, filled = torch.zeros(len(masks), 4), masks.flatten(1).any(1)
     if filled.any():
-        boxes[filled] = masks_to_boxes(masks[filled]) + torch.tensor([0.0, 0.0, 1.0, 1.0])  # torchvision's ends inside
+        boxes[filled] = masks_to_boxes(masks[filled]) + torch.tensor([0.0, 0.0, 1.0, 1.0])  # inclusive ends
     return boxes
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mean_color(mean: Sequence[float]) -> list[int]:
-    """Grey levels of the mean, 0 to 255, so that padding is about 0 after normalisation."""
+    """Return the mean as grey levels, 0 to 255, so that padding is about 0 after normalisation."""
     return [min(255, max(0, round(255 * value))) for value in mean]
 
 

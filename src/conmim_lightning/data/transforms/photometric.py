@@ -12,7 +12,7 @@ from conmim_lightning.data.images.pixels import to_tensor
 class PhotometricDistortion:
     """Change brightness, contrast, saturation and hue, each with probability 1/2, as in mmsegmentation.
 
-    Contrast comes before or after saturation and hue. Images that are not RGB keep saturation and hue.
+    Contrast is changed before or after saturation and hue, at random. Images that are not RGB keep saturation and hue.
 
     Args:
         brightness: largest number of grey levels to add or subtract, 0 to 255.
@@ -43,7 +43,7 @@ class PhotometricDistortion:
         self.hue = hue
 
     def __call__(self, pixels: Tensor, generator: Generator) -> Tensor:
-        """(C, H, W) uint8 to the same, sampled from the generator."""
+        """Return a randomly distorted image, (C, H, W) uint8, like the input."""
         draws = torch.rand(9, generator=generator).tolist()
         has_brightness, has_contrast, has_saturation, has_hue = (draw < 0.5 for draw in draws[:4])
         values, contrast_last = pixels, draws[4] < 0.5

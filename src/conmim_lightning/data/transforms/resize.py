@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 Window = tuple[slice, slice]
-"""Rows and columns."""
+"""Slices of rows and columns."""
 
 
 def rounded_sides(sides: Sequence[int], factor: float) -> list[int]:
-    """Height and width times a factor, rounded half up, at least 1."""
+    """Return height and width times a factor, rounded half up, at least 1."""
     return [max(1, int(side * factor + 0.5)) for side in sides]
 
 
@@ -25,11 +25,11 @@ def resize_longest(pixels: Tensor, longest: float) -> Tensor:
 
 
 def resize_nearest(label: Tensor, target: Sequence[int], window: Window = (slice(None), slice(None))) -> Tensor:
-    """Resize (..., H, W) of any dtype to the nearest values.
+    """Resize (..., H, W) of any dtype by nearest neighbour.
 
     Args:
-        label: to resize.
-        target: height and width.
+        label: class map or mask to resize.
+        target: height and width of the result.
         window: rows and columns of the result to compute.
     """
     rows, columns = (

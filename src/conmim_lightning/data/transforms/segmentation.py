@@ -19,13 +19,13 @@ class SegmentationTransform:
 
     Args:
         size: pixels per side of the result.
-        shorter_side: to which images are resized, times a random ratio.
-        longest_side: largest length of the longer side, times the same ratio.
+        shorter_side: pixels of the shorter side after resizing, times a random ratio.
+        longest_side: largest number of pixels of the longer side, times the same ratio.
         ratio: smallest and largest ratio.
-        max_fraction: of labelled pixels that one class may have in a crop, in ten attempts; 1 accepts any crop.
+        max_fraction: largest fraction of a crop's labelled pixels in one class; ten attempts; 1 accepts any crop.
         flip: probability of a horizontal flip; 0 if left and right have a meaning.
-        photometric: distortion of colours; null for none.
-        mean: of the images, per channel, on a scale of 0 to 1; fills what an image leaves empty.
+        photometric: colour distortion; null for none.
+        mean: mean of the images per channel, on a scale of 0 to 1; used as the padding colour.
 
     Raises:
         ValueError: a number is out of its range.
@@ -65,11 +65,11 @@ class SegmentationTransform:
 
         Args:
             pixels: (C, H, W) uint8.
-            label: (H, W) int16.
-            generator: to sample from.
+            label: class map, (H, W) int16.
+            generator: random generator.
 
         Returns:
-            (C, size, size) uint8 and (size, size) int16, -1 in the padding.
+            Image (C, size, size) uint8, and class map (size, size) int16 with -1 in the padding.
         """
         ratio = self.ratio[0] + (self.ratio[1] - self.ratio[0]) * _uniform(generator)
         sides = label.shape
@@ -87,7 +87,7 @@ class SegmentationTransform:
         return pad_to_square(pixels, self.size, self.fill), pad_to_square(label[None], self.size, [-1])[0]
 
     def _corner(self, label: Tensor, generator: Generator) -> tuple[int, int]:
-        """Sample top and left of a crop."""
+        """Sample the top and left coordinate of a crop."""
         choices = [max(0, side - self.size) + 1 for side in label.shape]
         top, left = 0, 0
         for _ in range(_ATTEMPTS):

@@ -13,7 +13,7 @@ Decode = Callable[[bytes], object]
 
 
 def decoders() -> dict[str, Decode]:
-    """By name, functions from a JPEG's bytes to RGB pixels."""
+    """Return, by name, functions that convert a JPEG's bytes to RGB pixels."""
     available: dict[str, Decode] = {"Pillow": _pillow}
     for module, name, make in (
         ("simplejpeg", "simplejpeg", _simplejpeg),

@@ -1,7 +1,7 @@
-"""The work of the official code per image in a loader process, written from its description as a baseline.
+"""Baseline: the work of the official code per image in a loader process, written from its description.
 
 Pillow decodes the whole file; after a flip, one crop is sampled and resized twice (the second, half-size result is
-discarded); two float views are created and normalised, the strong one jittered and sometimes grey, blurred or
+discarded); two float views are created and normalised, the strong view jittered and sometimes grey, blurred or
 solarised, all on the CPU. This is not the official code.
 """
 
@@ -20,7 +20,7 @@ _UNIT = 32  # pixels of a masking unit
 
 
 class OfficialPipeline:
-    """An image's bytes to two float views and a mask.
+    """Convert an image's bytes to two float views and a mask.
 
     Args:
         size: pixels per side of the views, a multiple of 32.
@@ -33,7 +33,7 @@ class OfficialPipeline:
         self.finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)])
 
     def __call__(self, content: bytes) -> tuple[Tensor, Tensor, Tensor]:
-        """Weak view and strong view, (3, size, size) float32, and the mask, (size / 16, size / 16) int64."""
+        """Return weak view and strong view, (3, size, size) float32, and mask, (size / 16, size / 16) int64."""
         image = Image.open(BytesIO(content)).convert("RGB")
         if random.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -1,4 +1,4 @@
-"""Time and memory before the first batch, for collections of up to a hundred million images."""
+"""Benchmark of time and memory before the first batch, for up to a hundred million images."""
 
 import itertools
 import math
@@ -32,17 +32,17 @@ _MORE = 8  # batches after the first
 
 
 class ScalingBenchmark:
-    """Measure indexes of synthetic names up to the first batch, orders of an epoch, and a scan of real files.
+    """Measure indexing of synthetic names up to the first batch, the order of an epoch, and a scan of real files.
 
     Args:
-        decoder: of the images in the batches.
-        crop: likewise.
-        masking: likewise.
-        perturbation: likewise.
-        names: sizes of collections; names like ``00012/000123456.jpg``, no files.
+        decoder: decoder of the image bytes in the batches.
+        crop: random crop in the batches.
+        masking: masking rule in the batches.
+        perturbation: sampler of perturbation parameters in the batches.
+        names: sizes of collections of names like ``00012/000123456.jpg``, without files.
         orders: sizes of collections whose order is computed.
-        files: empty files to create and scan, 100 per folder.
-        batch_size: of the first batch.
+        files: number of empty files to create and scan, 100 per folder.
+        batch_size: size of the first batch.
 
     Raises:
         ValueError: a number is out of range.
@@ -74,7 +74,7 @@ class ScalingBenchmark:
         self.batch_size = batch_size
 
     def run(self, config: Config, save: Callable[[Result], object]) -> Result:
-        """Measure everything; results by name."""
+        """Measure everything and return the results by name."""
         with tempfile.TemporaryDirectory() as folder:
             result: Result = {"index": {str(size): self._index(size, Path(folder)) for size in self.names}}
             result["scan"] = self._scan(Path(folder))
@@ -82,7 +82,7 @@ class ScalingBenchmark:
         return result
 
     def format(self, result: Result) -> str:
-        """The results as lines."""
+        """Format the results as lines."""
         sections = [("index of", result["index"]), ("scan of", result["scan"]), ("order of", result["order"])]
         return "\n".join(
             f"{title} {int(size):>11,}: " + ", ".join(f"{name} {value:,.4g}" for name, value in values.items())
@@ -91,7 +91,7 @@ class ScalingBenchmark:
         )
 
     def _index(self, size: int, folder: Path) -> dict[str, float]:
-        """A collection's index, from the file to the first batch with one loader process."""
+        """Measure a collection's index, from reading its file to the first batch with one loader process."""
         names = synthetic_names(size)
         path = folder / f"{size}.index"
         ArrayFile({}, {"text": names.text, "ends": names.ends, "top": np.zeros(size, np.int32)}).save(path)
@@ -139,7 +139,7 @@ class ScalingBenchmark:
         return {str(self.files): {"s": scanned - started, "s from the index": time.perf_counter() - restarted}}
 
     def _order(self, size: int) -> dict[str, float]:
-        """Time to the first keys of an epoch and to those in its middle, and the memory for them."""
+        """Measure the time to the first keys of an epoch and to keys in its middle, and their memory."""
         first, middle = self._first_keys(size, 0), self._first_keys(size, size // 2)
         tracemalloc.start()
         self._first_keys(size, size // 2)
@@ -148,7 +148,7 @@ class ScalingBenchmark:
         return {"s to first keys": first, "s in the middle": middle, "peak MiB": peak / 2**20}
 
     def _first_keys(self, size: int, consumed: int) -> float:
-        """Seconds until the keys of a batch of a resumed epoch are known."""
+        """Return the seconds until the sample keys of a batch of a resumed epoch are known."""
         started = time.perf_counter()
         sampler = EpochSampler(size, seed=0)
         sampler.resume(0, consumed)
@@ -159,7 +159,7 @@ class ScalingBenchmark:
 
 
 def synthetic_names(size: int) -> PackedStrings:
-    """``00012/000123456.jpg`` and so on."""
+    """Return names of the form ``00012/000123456.jpg``."""
     chunks = []
     for first in range(0, size, _CHUNK):
         numbers = np.arange(first, min(first + _CHUNK, size))
@@ -176,7 +176,7 @@ def _image(folder: Path) -> bytes:
 
 
 class _OneImage(FileSource):
-    """Many names of one image."""
+    """Source with many names for one image."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self.index = ArrayFile.load(path)
@@ -187,6 +187,6 @@ class _OneImage(FileSource):
         return {"index": self.index}
 
     def read(self, key: SampleKey, max_bytes: int | None = None) -> bytes:
-        """The image."""
+        """Return the bytes of the image."""
         self.names[key.index]
         return self.content

@@ -29,7 +29,7 @@ from conmim_lightning.profiling.data.decoders import decoders
 from conmim_lightning.profiling.data.reference import OfficialPipeline
 from conmim_lightning.runtime.results import Result
 
-_LARGE, _CHUNK = 6, 20  # large images; images timed at once
+_LARGE, _CHUNK = 6, 20  # number of large images; images timed at once
 
 
 class DataBenchmark:
@@ -37,14 +37,14 @@ class DataBenchmark:
 
     Args:
         root: folder for synthetic photos.
-        decoder: to time.
-        crop: to time.
-        masking: to time.
-        perturbation: to time.
-        count: photos of 500 x 375 pixels.
-        rounds: of all measurements, in turn; medians are reported.
+        decoder: decoder of the image bytes to time.
+        crop: random crop to time.
+        masking: masking rule to time.
+        perturbation: sampler of perturbation parameters to time.
+        count: number of photos of 500 x 375 pixels.
+        rounds: repetitions of all measurements, in turn; medians are reported.
         num_workers: numbers of loader processes to time.
-        batch_size: of the loader.
+        batch_size: batch size of the loader.
 
     Raises:
         ValueError: a number is out of range.
@@ -76,7 +76,7 @@ class DataBenchmark:
         self.batch_size = batch_size
 
     def run(self, config: Config, save: Callable[[Result], object]) -> Result:
-        """Measure everything; results by name."""
+        """Measure everything and return the results by name."""
         torch.set_num_threads(1)
         write_photos(self.root / "small", count=self.count)
         write_photos(self.root / "large", count=_LARGE, width=4000, height=3000)
@@ -88,14 +88,14 @@ class DataBenchmark:
         rounds = self._per_core(sources)
         result["per_core"] = {name: statistics.median(rates) for name, rates in rounds.items()}
         pairs = zip(rounds["folder"], rounds["official pipeline"], strict=True)
-        ratios = [ours / official for ours, official in pairs]  # of the same round, as the machine's speed varies
+        ratios = [ours / official for ours, official in pairs]  # ratios within a round, as the machine's speed varies
         result["ratio_to_official"] = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         result["bytes_per_image"] = self._bytes(sources["folder"])
         result["loader"] = {str(workers): self._loader(sources["folder"], workers) for workers in self.num_workers}
         return result
 
     def format(self, result: Result) -> str:
-        """The results as a table."""
+        """Format the results as a table."""
         lines = []
         for title, name in (("decode 500 x 375", "decode_500x375"), ("decode 4000 x 3000", "decode_4000x3000")):
             lines += [f"{title:<20}{variant:<24}{rate:>9.1f} images/s" for variant, rate in result[name].items()]
@@ -114,7 +114,7 @@ class DataBenchmark:
         return "\n".join(lines)
 
     def dataset(self, source: Source) -> PretrainDataset:
-        """The samples of a source."""
+        """Return the dataset of samples of a source."""
         return PretrainDataset(
             source,
             decoder=self.decoder,
@@ -150,7 +150,7 @@ class DataBenchmark:
         return image.region((0, 0, image.width, image.height), self.crop.size)
 
     def _per_core(self, sources: dict[str, Source]) -> dict[str, list[float]]:
-        """Bytes on disk to a finished sample, in one process."""
+        """Time the way from bytes on disk to a finished sample, in one process."""
         official, folder, chunks = OfficialPipeline(self.crop.size), sources["folder"], _chunks(self.count)
         calls: dict[str, Callable[[], object]] = {
             "official pipeline": lambda: [official(folder.read(SampleKey(0, i))) for i in next(chunks)]
@@ -168,7 +168,7 @@ class DataBenchmark:
         return _nbytes(ours), _nbytes(official)
 
     def _loader(self, source: Source, workers: int) -> dict[str, float]:
-        """Rate of a loader, seconds to its first batch, and memory per process."""
+        """Measure the rate of a loader, the seconds to its first batch, and the memory per process."""
         sampler = source.sampler(seed=0, rank=0, num_devices=1, batch_size=self.batch_size)
         loader = train_loader(
             self.dataset(source), sampler=sampler, batch_size=self.batch_size, num_workers=workers, pin_memory=False
@@ -187,7 +187,7 @@ class DataBenchmark:
         }
 
     def _rates(self, calls: dict[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
-        """Images per second of each call, in turn, round by round."""
+        """Return the images per second of each call in each round; calls take turns within a round."""
         rates: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(self.rounds):
             for name, call in calls.items():
@@ -198,11 +198,11 @@ class DataBenchmark:
 
 
 def loader_seconds(loader: Iterable[Any], *, warmup: int, groups: int, group: int) -> list[float]:
-    """Seconds per group of batches of a loader, over as many epochs as needed.
+    """Return the seconds of each group of batches of a loader, over as many epochs as needed.
 
     Args:
         loader: a ``DataLoader``.
-        warmup: batches not counted, at least those that its processes prefetch.
+        warmup: batches not counted, at least as many as its processes prefetch.
         groups: number of groups.
         group: batches per group; processes deliver in bursts of as many batches as there are processes.
     """
@@ -219,7 +219,7 @@ def loader_seconds(loader: Iterable[Any], *, warmup: int, groups: int, group: in
 
 
 def unique_memory(process: int) -> float:
-    """MiB that a process shares with no other (its USS); NaN if the system does not report it."""
+    """Return the MiB that a process shares with no other (its USS); NaN if the system does not report it."""
     try:
         return psutil.Process(process).memory_full_info().uss / 2**20
     except psutil.Error:
@@ -236,7 +236,7 @@ def _for_each(decode: Callable[[bytes], object], contents: list[bytes]) -> Calla
 
 
 def _chunks(count: int) -> Iterator[range]:
-    """Indices of the images to time, round after round."""
+    """Yield, without end, ranges of indices of the images to time."""
     start = 0
     while True:
         yield range(start, start + _CHUNK)

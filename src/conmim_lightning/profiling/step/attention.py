@@ -1,4 +1,4 @@
-"""Time of the attention implementations with a learned bias, on which the choice in ``models.attention`` rests."""
+"""Timing of the attention implementations with a learned bias, the basis of the choice in ``models.attention``."""
 
 import statistics
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from conmim_lightning.profiling.device import time_call
 from conmim_lightning.runtime.results import Result
 
 _ROUNDS, _WARMUP = 9, 3
-_CALLS = {"cuda": 20}  # between two synchronisations; elsewhere one
+_CALLS = {"cuda": 20}  # calls between two synchronisations; elsewhere one
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def attention_shape(encoder: Encoder) -> dict[str, int]:
-    """Heads, tokens and width per head of an encoder, for ``time_attention``."""
+    """Return heads, tokens and width per head of an encoder, for ``time_attention``."""
     heads = cast(Attention, encoder.backbone.blocks[0].get_submodule("attn")).num_heads
     tokens = encoder.grid_size[0] * encoder.grid_size[1] + encoder.num_prefix_tokens
     return {"heads": heads, "tokens": tokens, "width": encoder.embed_dim // heads}
@@ -29,19 +29,19 @@ def attention_shape(encoder: Encoder) -> dict[str, int]:
 def time_attention(
     device: torch.device, dtype: torch.dtype | None, *, batch_size: int, heads: int, tokens: int, width: int
 ) -> dict[str, Result]:
-    """Time the implementations on random numbers.
+    """Time the attention implementations on random tensors.
 
     Args:
-        device: to run on.
-        dtype: of queries, keys and values; None for float32. The bias is float32, as in training.
+        device: device to run on.
+        dtype: dtype of queries, keys and values; None for float32. The bias is float32, as in training.
         batch_size: images.
-        heads: H.
-        tokens: T, prefix tokens included.
-        width: of a head.
+        heads: number of heads, H.
+        tokens: number of tokens, prefix tokens included.
+        width: width of a head.
 
     Returns:
-        For each implementation the median seconds with "no_gradient" and with "gradient" (forward and backward, of the
-        bias too); or an "error" if it does not exist on this device.
+        For each implementation, median seconds with "no_gradient" and "gradient" (forward and backward, also for the
+        bias); or an "error" if the implementation does not run on this device.
     """
     dtype = dtype or torch.float32
     names = [name for name in IMPLEMENTATIONS if name != "flex" or device.type == "cuda"]
@@ -52,7 +52,7 @@ def time_attention(
         prepared = align_rows(bias.to(dtype)) if name == "sdpa" else bias
         try:
             results[name] = _time(IMPLEMENTATIONS[name], [*inputs, prepared], device)
-        except Exception as error:  # torch has many kinds for a missing kernel
+        except Exception as error:  # torch raises many types for a missing kernel
             results[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -77,7 +77,7 @@ def _time(attend: Attend, inputs: list[Tensor], device: torch.device) -> dict[st
 
 
 def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
-    """Of one call; on a GPU of many in a row, since in training their launch overlaps with its work."""
+    """Return the median seconds per call; on a GPU, calls are launched in a row, as in training."""
     calls = _CALLS.get(device.type, 1)
     durations = [time_call(lambda: [call() for _ in range(calls)], device) / calls for _ in range(_WARMUP + _ROUNDS)]
     return statistics.median(durations[_WARMUP:])

@@ -1,4 +1,4 @@
-"""The benchmark of the training step, its data and the whole training."""
+"""Benchmark of the training step, the data loader and training with the Trainer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,28 +30,28 @@ from conmim_lightning.profiling.worker import Worker
 from conmim_lightning.runtime.results import Result, read_json
 
 STAGES = ("step", "attention", "data", "run", "batch_sizes")
-"""The step; the attention implementations; the loader alone; a training with the Trainer; the step by batch size."""
+"""Training step; attention implementations; loader without training; training with the Trainer; step by batch size."""
 
 Save = Callable[[Result], object]
 
 
 class StepBenchmark:
-    """Time pre-training on one device, outside and inside the Trainer, beside the reference step.
+    """Time pre-training on one device, outside and inside the Trainer, and compare it with the reference step.
 
     Each variant runs in a separate process. On a CPU, their steps alternate, so that background load affects all
     variants equally; on a GPU, they run one after the other, and a failure of one does not stop the others.
 
     Args:
-        stages: of ``STAGES``.
+        stages: names from ``STAGES``.
         batch_size: images per step, >= 2.
         warmup: steps not counted, >= 0.
-        steps: steps counted, >= 1; in data and run, groups of batches.
-        precisions: keys of ``profiling.step.train_step.DTYPES``; run uses the last.
-        variants: of ``profiling.step.variants.VARIANTS``, with an own precision as in "reference 16-mixed"; run and
-            batch_sizes use the last of ours.
-        memory: GiB for batch_sizes, >= 0.01; null for nine tenths of what is free.
-        baseline: benchmark.json of an earlier run, or overrides of another configuration to compare with.
-        photos: root and prepare of the data module if the configuration names no images.
+        steps: steps counted, >= 1; in the stages data and run, groups of batches.
+        precisions: keys of ``profiling.step.train_step.DTYPES``; the stage run uses the last one.
+        variants: from ``profiling.step.variants.VARIANTS``, optionally with a precision: "reference 16-mixed"; run and
+            batch_sizes use the last one that is not the reference.
+        memory: GiB for the stage batch_sizes, >= 0.01; null uses nine tenths of the free memory.
+        baseline: benchmark.json of an earlier run, or overrides of another configuration, to compare with.
+        photos: root and prepare of the data module if the configuration names no image folder.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -93,12 +93,12 @@ class StepBenchmark:
 
         Args:
             config: checked configuration.
-            save: receives the results so far after each stage, so that a later failure loses nothing.
+            save: function that receives the results so far after each stage, so that a later failure loses nothing.
 
         Returns:
             device, torch, batch_size, flops_per_image, departures, matmul_rates (FLOP per second by precision),
-            variants (by name, see ``interleave``), errors (by name), and by stage attention, data, run and batch_sizes;
-            baseline, results to compare with.
+            variants (by name, see ``interleave``), errors (by name); attention, data, run and batch_sizes, if measured;
+            baseline (results to compare with).
 
         Raises:
             ValueError: the configuration is not of pre-training, or a precision needs a GPU.
@@ -126,12 +126,12 @@ class StepBenchmark:
             if stage in self.stages:
                 stages[stage]()
                 save(result)
-        for precision, dtype in dtypes.items():  # again, since other work may have slowed it down
+        for precision, dtype in dtypes.items():  # measured again, since other work may have slowed the device
             result["matmul_rates"][precision] = max(result["matmul_rates"][precision], matmul_rate(device, dtype))
         return result | ({"baseline": saved} if saved else {})
 
     def format(self, result: Result) -> str:
-        """The results as a table."""
+        """Format the results as a table."""
         text = format_table(result)
         return f"{text}\n{format_comparison(result, result['baseline'])}" if "baseline" in result else text
 
@@ -161,7 +161,7 @@ class StepBenchmark:
         device: torch.device,
         save: Save,
     ) -> None:
-        """Add the variants of one configuration, or of two, to the result."""
+        """Add the timed variants of the configuration, and of the baseline if there is one, to the result."""
         makers, other = self._makers(config, self.batch_size), Result()
         if baseline is not None:
             size = baseline["benchmark"]["batch_size"]
@@ -172,7 +172,7 @@ class StepBenchmark:
             }
             result["baseline"] = {"batch_size": size, "name": self.baseline, "variants": other}
         groups = [makers] if device.type == "cpu" else [{name: make} for name, make in makers.items()]
-        for group in groups:  # the memory of a GPU is for one at a time
+        for group in groups:  # a GPU's memory may hold only one at a time
             try:
                 timed = interleave(group, warmup=self.warmup, steps=self.steps)
             except RuntimeError as error:
@@ -186,7 +186,7 @@ class StepBenchmark:
             save(result)
 
     def _makers(self, config: Config, batch_size: int) -> dict[str, Callable[[], Worker]]:
-        """By variant and precision, a function that starts its worker."""
+        """Return, by variant and precision, a function that starts its worker."""
         return {
             f"{variant} {precision}": partial(
                 Worker, f"{variant} {precision}", build_runner, config, variant, precision, batch_size
@@ -216,7 +216,7 @@ class StepBenchmark:
         )
 
     def _scan(self, config: Config, device: torch.device) -> Result:
-        """Throughput and memory by batch size, for each precision."""
+        """Measure throughput and memory by batch size, for each precision."""
         limit, variant = memory_limit(device, self.memory), last_of_ours(self.variants)
 
         def make(precision: str, size: int) -> Worker:

@@ -1,8 +1,8 @@
-"""The training step, operation by operation like the official code: the baseline for speed, and a check of results.
+"""Training step with the same operations as the official code: the baseline for speed, and a check of results.
 
-Attention computes its logits, adds the bias and takes a softmax; the loss has the logits of all patches, hidden or not;
-optimizer, clipping and teacher update loop over parameters. It is an independent implementation on the weights of a
-``ConMIM``, so that both can be shown to be equal. It has no drop path: compare with ``drop_path_rate=0``.
+Attention computes logits, adds the bias and takes a softmax; the loss computes logits of all patches, hidden or not;
+optimizer, clipping and teacher update loop over parameters. This is an independent implementation on the weights of a
+``ConMIM``, so that tests can compare both. It has no drop path: compare with ``drop_path_rate=0``.
 
 Shapes: B images, K patches, T = 1 + K tokens, D width, H heads, C projected width.
 """
@@ -20,11 +20,11 @@ from conmim_lightning.profiling.step.train_step import DTYPES
 
 
 def reference_branch(branch: Branch, view: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Encoder and projector of one branch: (B, 3, H, W) view and (B, h, w) mask -> (B, K, C).
+    """Run encoder and projector of one branch: (B, 3, H, W) view and (B, h, w) mask -> (B, K, C).
 
     Args:
-        branch: on a timm ``Beit`` with a shared table of relative positions.
-        view: normalised.
+        branch: branch on a timm ``Beit`` with a shared table of relative positions.
+        view: normalised images.
         mask: True = hidden.
     """
     encoder = branch.encoder
@@ -49,7 +49,7 @@ def reference_branch(branch: Branch, view: Tensor, mask: Tensor | None = None) -
 
 
 def _attention(attention: Attention, tokens: Tensor, bias: Tensor) -> Tensor:
-    """Logits, bias, softmax and values; (B, T, D) -> (B, T, D)."""
+    """Compute logits, bias, softmax and values; (B, T, D) -> (B, T, D)."""
     batch, count, _ = tokens.shape
     assert attention.q_bias is not None
     assert attention.v_bias is not None
@@ -62,7 +62,7 @@ def _attention(attention: Attention, tokens: Tensor, bias: Tensor) -> Tensor:
 
 
 def reference_loss(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the hidden rows of all logits (B, K, K)."""
+    """Compute all logits (B, K, K); return the mean cross-entropy of the rows of hidden patches."""
     wide = torch.promote_types(queries.dtype, torch.float32)
     queries, keys = F.normalize(queries.to(wide), dim=-1), F.normalize(keys.to(wide), dim=-1)
     logits = torch.einsum("bqc,bkc->bqk", queries, keys) / temperature
@@ -75,11 +75,11 @@ class ReferenceStep:
     """One training step, from views to the teacher's update.
 
     Args:
-        model: its weights are trained; on a ``Beit``, see ``reference_branch``.
-        optimizer: of the student's parameters, without ``fused`` and ``foreach``.
-        temperature: of the loss.
-        max_grad_norm: of all gradients together; None for no clipping.
-        precision: "32-true", "bf16-mixed" or "16-mixed"; the last with a loss scaler, on a GPU.
+        model: student and teacher to train, on a ``Beit``, see ``reference_branch``.
+        optimizer: optimizer of the student's parameters, without ``fused`` and ``foreach``.
+        temperature: temperature of the loss.
+        max_grad_norm: largest global norm of the gradient; None for no clipping.
+        precision: "32-true", "bf16-mixed" or "16-mixed"; "16-mixed" uses a loss scaler and needs a GPU.
 
     Raises:
         ValueError: the model is of another family.
@@ -129,7 +129,7 @@ class ReferenceStep:
 
 
 def _clip(module: nn.Module, limit: float | None) -> None:
-    """Clip the global gradient norm, one parameter after the other."""
+    """Clip the global gradient norm in a loop over parameters."""
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     norm = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
     if limit is not None:

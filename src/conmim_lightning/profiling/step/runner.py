@@ -1,4 +1,4 @@
-"""One variant of the training step on a synthetic batch, with its time and memory."""
+"""Time and memory of one variant of the training step on a synthetic batch."""
 
 import os
 import statistics
@@ -17,23 +17,23 @@ from conmim_lightning.profiling.step.reference import ReferenceStep
 from conmim_lightning.profiling.step.train_step import PHASES, TrainStep
 from conmim_lightning.tasks.pretrain import PretrainTask
 
-_LR_FACTOR = 0.1  # as in the warm-up: at the peak learning rate, AdamW's first steps would amplify rounding
+_LR_FACTOR = 0.1  # as in the warm-up: AdamW's first steps at the peak learning rate would amplify rounding errors
 _MOMENTUM = 0.996
-_STEPS_TOGETHER = {"cuda": 5}  # between two synchronisations, as in training; elsewhere one
+_STEPS_TOGETHER = {"cuda": 5}  # steps between two synchronisations, as in training; elsewhere one
 
 
 class Runner:
-    """Run steps and time them.
+    """Run training steps of one variant and time them.
 
     Args:
-        make: builds the task.
-        batch: images.
-        device: to run on.
-        variant: of ``profiling.step.variants.VARIANTS``.
+        make: function that builds the task.
+        batch: batch of every step.
+        device: device to run on.
+        variant: one of ``profiling.step.variants.VARIANTS``.
         precision: a key of ``profiling.step.train_step.DTYPES``.
 
     Raises:
-        ValueError: the reference step does not have the task's loss or backbone.
+        ValueError: the reference step does not support the task's loss or backbone.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Runner:
         self._started = False
 
     def steps(self, count: int) -> dict[str, list[float]]:
-        """Seconds of each "step" and of the "perturbation" before it, on a GPU means of five; and the "loss" of each.
+        """Return seconds of each "step" and its "perturbation", on a GPU means of five steps; and the "loss" of each.
 
         All variants train on the same views from the same weights.
         """
@@ -91,7 +91,7 @@ class Runner:
         return results
 
     def phases(self, count: int) -> dict[str, float]:
-        """Median seconds of each phase of our step; synchronising after each makes the sum larger than the step."""
+        """Return median seconds per phase of our step; synchronisation after each makes their sum exceed the step."""
         durations: dict[str, list[float]] = {phase: [] for phase in PHASES}
         for _ in range(count):
             synchronize(self.device)
@@ -107,11 +107,11 @@ class Runner:
         return {phase: statistics.median(values) for phase, values in durations.items()}
 
     def peak(self) -> int:
-        """Peak bytes of model, optimizer and steps, without libraries; on a GPU after the first steps."""
+        """Return the peak bytes of model, optimizer and steps, without libraries; on a GPU, after the first steps."""
         return peak_bytes(self.device) - self._before
 
     def memory_by_kind(self) -> dict[str, int]:
-        """Bytes of weights (teacher included), gradients and optimizer state."""
+        """Return the bytes of weights (teacher included), gradients and optimizer state."""
         states = [value for state in self.optimizer.state.values() for value in state.values()]
         return {
             "weights": sum(tensor.nbytes for tensor in self.model.state_dict().values()),
@@ -120,7 +120,7 @@ class Runner:
         }
 
     def time_checkpoint(self, folder: str) -> dict[str, float]:
-        """Write a checkpoint's content to a folder and remove it again: "bytes" and "seconds"."""
+        """Write a checkpoint's content to a folder and remove it; return its "bytes" and "seconds"."""
         content = {"state_dict": self.model.state_dict(), "optimizer_states": [self.optimizer.state_dict()]}
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             path, started = Path(temporary, "checkpoint.ckpt"), time.perf_counter()

@@ -1,4 +1,4 @@
-"""One training step of a task, outside the Trainer, with a mark after each of its phases."""
+"""One training step of a task outside the Trainer, with a callback after each phase."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,19 +9,19 @@ from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
 from conmim_lightning.tasks.pretrain import PretrainTask
 
 DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Autocast's dtype by Lightning's name of the precision."""
+"""Dtype of autocast by Lightning's name of the precision."""
 
 PHASES = ("teacher", "student forward", "loss", "backward", "clip and optimizer", "teacher update")
 """Phases of a step, in order."""
 
 
 class TrainStep:
-    """The work of ``PretrainTask`` and the Trainer on the views of a batch.
+    """Training step with the same work as ``PretrainTask`` and the Trainer do on the views of a batch.
 
     Args:
-        task: its model is trained.
-        batch_size: images, for the scaling of the learning rate.
-        precision: a key of ``DTYPES``; "16-mixed" with a loss scaler and an optimizer that is not fused.
+        task: task whose model is trained.
+        batch_size: images per step, for the scaling of the learning rate.
+        precision: a key of ``DTYPES``; "16-mixed" uses a loss scaler and an optimizer that is not fused.
         compiled: apply ``torch.compile`` to student and teacher.
     """
 

@@ -1,4 +1,4 @@
-"""The variants of the training step that a benchmark compares."""
+"""Variants of the training step that a benchmark compares."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,13 +8,13 @@ from conmim_lightning.profiling.worker import Worker
 from conmim_lightning.runtime.results import Result
 
 VARIANTS = ("reference", "ours", "compiled")
-"""The reference step; ours, compiled if the configuration says so; ours with ``torch.compile``."""
+"""The reference step; our step, compiled if configured; our step with ``torch.compile`` in any case."""
 
-_PHASE_STEPS = 5  # at most, whose phases are timed
+_PHASE_STEPS = 5  # largest number of steps whose phases are timed
 
 
 def variant_pairs(variants: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair variants with precisions: each with all of them, or with its own, as in "reference 16-mixed".
+    """Pair each variant with all precisions, or with the precision in its name, as in "reference 16-mixed".
 
     Raises:
         ValueError: a variant or precision is unknown.
@@ -34,12 +34,12 @@ def variant_pairs(variants: Sequence[str], precisions: Sequence[str]) -> list[tu
 
 
 def last_of_ours(variants: Sequence[str]) -> str:
-    """The last variant that is not the reference and names no precision, otherwise "ours"."""
+    """Return the last variant that is not the reference and names no precision; "ours" if there is none."""
     return [variant for variant in ("ours", *variants) if variant in ("ours", "compiled")][-1]
 
 
 def departures(config: Config) -> list[str]:
-    """Settings that depart from the published method, which the reference step does not have.
+    """Return the settings that depart from the published method; the reference step does not have them.
 
     Args:
         config: checked configuration.
@@ -58,12 +58,12 @@ def interleave(makers: Mapping[str, Callable[[], Worker]], *, warmup: int, steps
     """Time variants in turn, one step each, so that background load affects all equally.
 
     Args:
-        makers: by name, starts a ``Worker`` of a ``Runner``; names that begin with "reference" have no phases.
+        makers: functions by name that start a ``Worker`` of a ``Runner``; names with prefix "reference" have no phases.
         warmup: steps not counted.
         steps: steps counted.
 
     Returns:
-        By name, seconds of every "step" and "perturbation", the "loss" of each, "peak_bytes" and "phases".
+        By name: seconds of every "step" and "perturbation", the "loss" of each step, "peak_bytes" and "phases".
     """
     runners = {name: make() for name, make in makers.items()}
     results: Result = {name: {"step": [], "perturbation": [], "loss": []} for name in runners}

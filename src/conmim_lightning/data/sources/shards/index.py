@@ -23,8 +23,8 @@ def shard_index(root: str, index_dir: str | None) -> ArrayFile:
     """Index all shards below a folder.
 
     Args:
-        root: the folder, as a real path.
-        index_dir: where to store the index; None keeps it in memory.
+        root: real path of the folder.
+        index_dir: folder to store the index in; None keeps it in memory.
 
     Returns:
         Arrays ``name_text``, ``name_ends`` (image members), ``offsets``, ``sizes``, ``labels`` of every image,
@@ -59,7 +59,7 @@ def _tars(root: str) -> Iterator[str]:
 
 
 def _stamp(root: str, name: str) -> _Stamp:
-    """What identifies the content of a shard; sizes of -1 if there is no file of that name."""
+    """Return what identifies a shard's content: name, size and time of change; -1, -1 if the file is missing."""
     try:
         status = os.stat(os.path.join(root, name))
     except OSError:
@@ -90,7 +90,7 @@ def _index(paths: Sequence[str]) -> Iterator[TarIndex]:
 
 
 def _extract(stored: ArrayFile, shard: int) -> TarIndex:
-    """The index of one shard within a stored index."""
+    """Return the index of one shard from a stored index."""
     firsts = stored["shard_firsts"]
     stop = int(firsts[shard + 1]) if shard + 1 < len(firsts) else len(stored["offsets"])
     images = slice(int(firsts[shard]), stop)

@@ -16,15 +16,15 @@ _OPEN_FILES = 64
 
 
 class ShardSource(IndexedSource):
-    """Every image of every shard, indexed by shard, then position in it; shuffling is global and resuming exact.
+    """Images of all shards, indexed by shard, then position in the shard; shuffling is global, resuming is exact.
 
     The position of each image is found once and stored (28 bytes per image and its name); later, only shards that
     changed are read again.
 
     Args:
         root: folder with ``.tar`` files at any depth.
-        index_dir: where to store the index; null keeps it in memory.
-        labelled: the class of an image is the integer in the sample's ``.cls`` member.
+        index_dir: folder to store the index in; null keeps it in memory.
+        labelled: whether the class of an image is the integer in the sample's ``.cls`` member.
         classes: names of the classes by index; null for the numbers.
 
     Raises:
@@ -58,7 +58,7 @@ class ShardSource(IndexedSource):
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, object]:
-        """Pickle the index as the name of a file, and no open files."""
+        """Pickle the index as a path, without open files."""
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -71,11 +71,11 @@ class ShardSource(IndexedSource):
         return len(self.index["offsets"])
 
     def name(self, index: int) -> str:
-        """Shard and member."""
+        """Names of the shard and of the member."""
         return f"{os.fsdecode(self._shards[self._shard(index)])}/{os.fsdecode(self._names[index])}"
 
     def fingerprint(self) -> str:
-        """Of all names and positions."""
+        """Return a digest of all names and positions."""
         return digest_of(self._names.text, self._names.ends, self._shards.text, self._firsts, self.index["offsets"])
 
     def label(self, index: int) -> int:
@@ -98,7 +98,7 @@ class ShardSource(IndexedSource):
         return int(np.searchsorted(self._firsts, index, side="right")) - 1
 
     def _handle(self, shard: int) -> int:
-        """Open a file; pread does not use the shared file position, so handles survive a fork."""
+        """Return the open handle of a shard; pread does not use the shared file position, so handles survive a fork."""
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]

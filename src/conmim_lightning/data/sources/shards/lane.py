@@ -15,10 +15,10 @@ class Lane:
     """A position in an endless sequence, with the most recent items.
 
     Attributes:
-        epoch: that the sequence is of.
-        items: the sequence.
+        epoch: epoch of the sequence.
+        items: iterator over the sequence.
         next: position of the next item.
-        recent: items at the positions before it.
+        recent: most recent items by position, all before ``next``.
     """
 
     epoch: int
@@ -28,11 +28,11 @@ class Lane:
 
     @property
     def oldest(self) -> int:
-        """The first position that is still available."""
+        """First position that is still available."""
         return max(0, self.next - _CACHED)
 
     def get(self, position: int) -> Item:
-        """The item at a position, not before ``oldest``."""
+        """Return the item at a position, which must not be before ``oldest``."""
         while position >= self.next:
             self.recent[self.next] = next(self.items)
             self.recent.pop(self.next - _CACHED, None)

@@ -20,8 +20,8 @@ class ShardReader:
     """Read shards, with retries.
 
     Args:
-        root: that reported names are relative to.
-        retries: further attempts at a shard.
+        root: location that reported names are relative to.
+        retries: number of further attempts at a shard.
         stall_timeout: seconds without a byte after which an attempt fails.
         storage_options: further arguments of fsspec's file system.
     """
@@ -35,7 +35,7 @@ class ShardReader:
         self._reported = 0
 
     def pop_faults(self) -> list[tuple[str, str]]:
-        """Shards that were left out since the last call: name and reason."""
+        """Return the name and reason of each shard that was left out since the last call."""
         new, self._reported = self.faults[self._reported :], len(self.faults)
         return new
 
@@ -69,7 +69,7 @@ class ShardReader:
                     if is_image_name("." + suffix) and "." not in suffix:
                         yield f"{url.removeprefix(self.root)}/{sample['__key__']}.{suffix}", sample[suffix]
                         break
-            # tarfile takes a truncation between two members for the end
+            # tarfile mistakes a truncation between two members for the end
             if url.endswith(".tar") and file.last.strip(b"\0"):
                 raise EOFError("the shard has no end mark")
 
@@ -87,7 +87,7 @@ class _TailFile:
     """A file that keeps the last block that was read.
 
     Args:
-        file: to read from.
+        file: file to read from.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -25,13 +25,13 @@ class StreamSource(Source):
 
     The stream is divided into lanes. Each lane reads its own shards, in an order that follows from (seed, epoch, lane),
     through a shuffle buffer; a batch comes from one lane. The content of a batch therefore depends neither on the
-    number of loader processes nor on where a run was resumed; resuming reads the lanes' shards again up to their
-    position, without decoding. It does depend on ``lanes``, on the batch size and on the number of devices.
+    number of loader processes nor on where a run was resumed. It does depend on ``lanes``, on the batch size and on the
+    number of devices. Resuming reads the shards of each lane again up to the lane's position, without decoding.
 
-    A shard that fails or stalls is opened again ``retries`` times, continuing after the last image; then it is left out
-    for this pass and listed. Every device reads the same number of batches whatever the shards hold: a lane at its end
-    repeats its shards. Within an epoch no two lanes, hence no two devices, share an image; but as shards are uneven,
-    some lanes repeat images before others have finished.
+    A shard that fails or stalls is opened again ``retries`` times, continuing after the last image. Then it is left out
+    for this pass and listed. Every device reads the same number of batches whatever the shards hold, because a lane at
+    its end repeats its shards. Within an epoch, no two lanes, hence no two devices, share an image. As shards are
+    uneven, some lanes repeat images before others have finished.
 
     Memory: ``shuffle_buffer`` encoded images per lane.
 
@@ -39,10 +39,10 @@ class StreamSource(Source):
         root: location of the shards, such as https://host/set, s3://bucket/set or a folder.
         shards: names below root, with ranges in braces, such as "{00000..01234}.tar".
         samples_per_epoch: images per epoch, over all devices.
-        lanes: per device; the number of loader processes must divide it.
-        shuffle_buffer: images per lane to shuffle, >= 1; 1 keeps the order.
-        seed: of the order.
-        retries: further attempts at a shard, >= 0.
+        lanes: number of lanes per device; the number of loader processes must divide it.
+        shuffle_buffer: number of images in the shuffle buffer of a lane, >= 1; 1 keeps the order.
+        seed: seed of the order.
+        retries: number of further attempts at a shard, >= 0.
         stall_timeout: seconds without a byte after which an attempt fails, over http; for buckets, give their
             libraries' timeouts as storage_options.
         storage_options: further arguments of fsspec's file system. No secrets, because the configuration is stored with
@@ -117,15 +117,15 @@ class StreamSource(Source):
         return content
 
     def substitute(self, index: int, draw: int) -> int:
-        """The next image of the lane."""
+        """Return the index of the next image of the lane."""
         return index + 1
 
     def pop_faults(self) -> list[tuple[str, str]]:
-        """Shards that were left out since the last call."""
+        """Return the name and reason of each shard that was left out since the last call."""
         return self.reader.pop_faults()
 
     def sampler(self, *, seed: int, rank: int, num_devices: int, batch_size: int) -> ResumableSampler:
-        """Batches from one lane each."""
+        """Return a sampler that takes each batch from one lane."""
         self.num_lanes = self.lanes * num_devices
         self._close_lanes()  # lanes that were opened before the number of devices was known hold other images
         return LaneSampler(
@@ -137,13 +137,13 @@ class StreamSource(Source):
         )
 
     def fingerprint(self) -> str:
-        """Of everything that determines the image at a position."""
+        """Return a digest of everything that determines the image at a position."""
         settings = (self.num_lanes, self.shuffle_buffer, self.samples_per_epoch, self.seed)
         text = "\n".join(map(str, (*self.urls, *settings, *sorted(self.excluded))))
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
     def workers(self, wanted: int) -> int:
-        """The largest number up to ``wanted`` that divides the lanes."""
+        """Return the largest number up to ``wanted`` that divides the number of lanes per device."""
         return max((number for number in range(1, wanted + 1) if self.lanes % number == 0), default=0)
 
     def without(self, names: set[str]) -> "StreamSource":

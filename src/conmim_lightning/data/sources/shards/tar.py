@@ -1,4 +1,4 @@
-"""Index of a tar archive, from its headers alone."""
+"""Index of a tar archive, from its headers only."""
 
 import os
 import tarfile
@@ -19,11 +19,11 @@ class TarIndex:
     """Images of one shard, in the archive's order, and its faults.
 
     Attributes:
-        names: of the image members.
+        names: names of the image members.
         offsets: (N,) int64 first byte of each image.
         sizes: (N,) int64 bytes of each image.
         labels: (N,) int32 content of the sample's ``.cls`` member, -1 without one.
-        faults: one sentence each.
+        faults: faults of the archive, one sentence each.
     """
 
     names: PackedStrings
@@ -35,7 +35,7 @@ class TarIndex:
 
 @dataclass
 class _Members:
-    """What the headers of a shard contain."""
+    """Content of the headers of a shard."""
 
     names: list[bytes] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ class _Members:
     special: list[str] = field(default_factory=list)  # links, devices, sparse files
 
     def summary(self) -> list[str]:
-        """All faults, one sentence each."""
+        """Return all faults, one sentence each."""
         without_image = [key for key, index in self.image_of.items() if index is None]
         sentences = {
             "members with the name of an earlier one, or a second image of a sample, are left out": self.duplicates,
@@ -62,22 +62,22 @@ class _Members:
 
 
 def split_key(name: str) -> tuple[str, str]:
-    """Key of the sample and lower-case extension: split at the first dot of the last path component."""
+    """Return the sample's key and the lower-case extension, split at the first dot of the last path component."""
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return (folder + slash + stem, extension.lower()) if stem else (name, "")
 
 
 def is_hostile(name: str) -> bool:
-    """Whether a member's name leads out of the archive."""
+    """Return whether a member's name leads out of the archive."""
     return name.startswith("/") or ".." in name.split("/")
 
 
 def index_shard(path: str) -> TarIndex:
-    """Index one shard in WebDataset's layout; everything wrong with it is listed in ``faults``.
+    """Index one shard in WebDataset's layout; its faults are listed in ``faults``.
 
     Args:
-        path: the archive, not compressed.
+        path: path of the archive, which must not be compressed.
     """
     members = _Members()
     try:
@@ -121,7 +121,7 @@ def _read_headers(archive: tarfile.TarFile, path: str, members: _Members) -> Non
 
 
 def _is_valid(member: tarfile.TarInfo, members: _Members) -> bool:
-    """Whether a member is a new regular file with a harmless name."""
+    """Return whether a member is a new regular file with a harmless name; record it as seen or as a fault."""
     if member.isdir():
         return False
     if not member.isreg() or member.sparse is not None:  # type: ignore[attr-defined]
@@ -157,7 +157,7 @@ def _add(member: tarfile.TarInfo, path: str, members: _Members) -> None:
 
 
 def _check_end(archive: tarfile.TarFile, path: str, members: _Members) -> None:
-    """An archive ends with a block of zeros; otherwise it is truncated or damaged."""
+    """Record a fault if the archive does not end with a block of zeros, i.e. is truncated or damaged."""
     offset: int = archive.offset  # type: ignore[attr-defined]
     with open(path, "rb") as file:
         file.seek(offset)
