@@ -388,7 +388,7 @@ def test_two_processes_train_the_same_compiled_model(tmp_path, tiny, checkpointi
                        f"task.compile={compiled}", "~callbacks.probe", "~callbacks.report", *QUICK_TEACHER,
                        "task.model.projector.hidden_dim=768",  # several buckets of gradients, the first of 1 MiB
                        f"task.model.checkpointing={checkpointing}",
-                       f"paths.run_dir=compiled-{compiled}", cwd=tmp_path)  # fmt: skip
+                       f"paths.run_dir={tmp_path}/compiled-{compiled}", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
         states.append(read_checkpoint(str(tmp_path / f"compiled-{compiled}"))["state_dict"])
     same_training(*states)
