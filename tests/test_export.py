@@ -16,6 +16,7 @@ from conmim_lightning.config.check import CONF_DIR
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.train import run as train
 from conmim_lightning.weights.checkpoint import read_checkpoint
+from conmim_lightning.weights.read import read_weights
 
 TOKENS = """
 import sys, timm, torch
@@ -153,3 +154,16 @@ def test_an_exported_teacher_has_the_same_probe_metrics(labelled_runs, tmp_path)
         train(configure("train", tmp_path / name, "experiment=vit_b_knn", *own, FEW, f"backbone.weights={source}"))
         results.append(metrics_of(tmp_path / name, "test/"))
     assert results[0] == results[1]
+
+
+def test_a_damaged_export_is_noticed(labelled_runs, tmp_path):
+    folder, _ = labelled_runs
+    out = export(configure("export", tmp_path, f"checkpoint={folder}/pretrained", f"output={tmp_path}/out"))
+    read_weights(str(out))
+    content = bytearray((out / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (out / "model.safetensors").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"model.safetensors' is damaged: its SHA-256 differs from that in config.json"
+    ):
+        read_weights(str(out))

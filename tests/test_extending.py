@@ -50,9 +50,11 @@ def test_a_pretext_loss(outside, tmp_path, scenes_root, run_command):
     state = read_checkpoint(tmp_path / "run")["state_dict"]
     assert not [name for name in state if name.startswith("model.teacher")], "the target has no weights"
     assert (tmp_path / "run" / "report.png").is_file()
-    refused = run_command("export", "checkpoint=run", "output=out")
-    assert "choose branch=student" in refused.stderr
-    exported = run_command("export", "checkpoint=run", "output=out", "branch=student")
+    untrusted = run_command("export", "checkpoint=run", "output=out")
+    assert "task.loss._target_: 'pixel_regression.PixelRegression'" in untrusted.stderr
+    trusted = ("export", "checkpoint=run", "output=out", "trust=[pixel_regression]")
+    assert "choose branch=student" in run_command(*trusted).stderr
+    exported = run_command(*trusted, "branch=student")
     assert exported.status == 0, exported.stderr
 
 
@@ -132,7 +134,7 @@ def test_a_downstream_task(outside, tmp_path, scenes_root, numbers_root, run_com
     metrics = metrics_of(tmp_path / "run")
     assert metrics["test/mean_absolute_error"] == metrics["val/mean_absolute_error"]
     assert metrics["test/mean_absolute_error"] < 30, "without learning the mean of 20 to 70 is missed by 45"
-    again = run_command("evaluate", "checkpoint=run", *ON_CPU)
+    again = run_command("evaluate", "checkpoint=run", "trust=[number_regression]", *ON_CPU)
     assert again.status == 0, again.stderr
     assert metrics_of(tmp_path / "again")["test/mean_absolute_error"] == pytest.approx(
         metrics["test/mean_absolute_error"], rel=1e-5
@@ -146,7 +148,7 @@ def test_a_probe(outside, tmp_path, scenes_root, run_command):
     assert done.status == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
     assert {"test/prototype_top1", "test/knn_k5_top1"} <= set(metrics)
-    again = run_command("evaluate", "checkpoint=run", *ON_CPU)
+    again = run_command("evaluate", "checkpoint=run", "trust=[prototype_probe]", *ON_CPU)
     assert again.status == 0, again.stderr
     assert metrics_of(tmp_path / "again")["test/prototype_top1"] == metrics["test/prototype_top1"]
 

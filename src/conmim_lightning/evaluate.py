@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
     quiet_libraries()
     os.makedirs(config["paths"]["run_dir"], exist_ok=True)
-    task, checkpoint = restored_task(config["checkpoint"], config["inference"])
+    task, checkpoint = restored_task(config["checkpoint"], config["inference"], config["trust"])
     if type(task).test_step is _lightning_module().test_step:
         raise ValueError(
             f"checkpoint {config['checkpoint']!r} is of {type(task).__name__}, which has no test; use it as "

@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> str:
         raise ValueError(f"head must be true, false or null, got {head!r}")
     quiet_libraries()
     writer = instantiate(config["format"])
-    task, checkpoint = restored_task(config["checkpoint"])
+    task, checkpoint = restored_task(config["checkpoint"], trust=config["trust"])
     if not hasattr(task, "backbone"):
         raise ValueError(
             f"checkpoint {config['checkpoint']!r} is of {type(task).__name__}, whose backbone is adapted to maps; only "

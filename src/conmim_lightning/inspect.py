@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     quiet_libraries()
     inspection = instantiate(config["inspect"])
     os.makedirs(inspection.output, exist_ok=True)
-    encoder = _Encoder(config["checkpoint"]) if config["checkpoint"] else None
+    encoder = _Encoder(config["checkpoint"], config["trust"]) if config["checkpoint"] else None
     data = instantiate(config["data"])
     data.prepare_data()
     source = data.open_source()
@@ -56,10 +56,10 @@ class _Encoder:
         ValueError: the file is not a checkpoint of a pre-training run.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, trust: list[str]) -> None:
         from conmim_lightning.runtime.restore import restored_task
 
-        self.task, checkpoint = restored_task(path)
+        self.task, checkpoint = restored_task(path, trust=trust)
         self.task.eval()
         self.size = checkpoint["run"]["config"]["data"]["crop"]["size"]
 

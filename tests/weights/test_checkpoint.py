@@ -51,3 +51,15 @@ def test_kinds_of_content():
     assert is_state(RUN["state_dict"])
     assert not is_state(RUN)
     assert not is_state({})
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """torch reads such a tensor as if nothing had happened."""
+    torch.save(RUN | {"state_dict": {"a": torch.arange(4096.0)}}, tmp_path / "a.ckpt")
+    content = bytearray((tmp_path / "a.ckpt").read_bytes())
+    position = content.index(torch.arange(100.0, 110.0).numpy().tobytes())
+    content[position] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(content)
+    torch.load(tmp_path / "a.ckpt", weights_only=True)
+    with pytest.raises(ValueError, match=r"a.ckpt' is damaged: the content of its entry 'a/data/0' differs"):
+        read_checkpoint(tmp_path / "a.ckpt")

@@ -1,30 +1,37 @@
 """Restoring tasks from checkpoints, as recorded in them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.utils import instantiate
 
 from conmim_lightning.config.check import Config
 from conmim_lightning.config.signatures import allowed
+from conmim_lightning.runtime.trust import check_record
 from conmim_lightning.weights.checkpoint import Checkpoint, read_checkpoint
 
 _NO_ARCHITECTURE = {"weights", "branch", "allow_mismatch"}  # settings of the backbone
 
 
-def restored_task(path: str, inference: Config | None = None) -> tuple[Any, Checkpoint]:
+def restored_task(path: str, inference: Config | None = None, trust: Sequence[str] = ()) -> tuple[Any, Checkpoint]:
     """Return the task of a checkpoint, built from its recorded configuration, with its weights; and the checkpoint.
 
     Args:
         path: checkpoint, or folder of its run.
         inference: settings to change of a segmenter's inference, or of a detector.
+        trust: packages whose classes the record may name, besides this project's.
 
     Raises:
-        ValueError: the file is not a checkpoint of this project, or has no record of its run.
+        ValueError: the file is not a checkpoint of this project, has no record of its run, or its record would run
+            foreign code.
     """
     checkpoint = read_checkpoint(path)
-    if "run" not in checkpoint:
+    record = checkpoint.get("run")
+    config = record.get("config") if isinstance(record, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("task"), dict):
         raise ValueError(f"{path!r} has no record of its run, so its model is unknown")
-    task = instantiate(_with_inference(without_weights(checkpoint["run"]["config"]["task"]), inference or {}))
+    check_record(config, trust)
+    task = instantiate(_with_inference(without_weights(config["task"]), inference or {}))
     task.on_load_checkpoint(checkpoint)
     task.load_state_dict(checkpoint["state_dict"])
     return task, checkpoint

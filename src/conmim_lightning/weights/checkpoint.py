@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -23,6 +25,8 @@ def read_torch(path: str | os.PathLike[str]) -> object:
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise ValueError(f"checkpoint {path!r} does not exist")
+    if _is_zip(path):
+        _check_entries(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
@@ -55,6 +59,17 @@ def is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     return (
         isinstance(content, Mapping) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
     )
+
+
+def _check_entries(path: str) -> None:
+    """Raise ValueError if the content of an archive's entry differs from its checksum: torch does not compare them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise ValueError(f"{path!r} is not a readable checkpoint: {error}") from error
+    if damaged is not None:
+        raise ValueError(f"{path!r} is damaged: the content of its entry {damaged!r} differs from its checksum")
 
 
 def _is_zip(path: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from conmim_lightning.weights.exported import ExportedModel, check_empty
+from conmim_lightning.weights.exported import ExportedModel, check_empty, sha256_of
 from conmim_lightning.weights.state_diff import state_diff
 
 ARCHITECTURES = {
@@ -56,6 +56,9 @@ class TimmFolder:
         copy.pretrained_cfg = pretrained_cfg  # type: ignore[assignment]
         output.mkdir(parents=True, exist_ok=True)
         save_for_hf(copy, str(output), model_args=arguments, safe_serialization=True)
+        config = json.loads((output / "config.json").read_text())
+        config["sha256"] = sha256_of(output / "model.safetensors")  # timm ignores it, ``read_weights`` compares it
+        (output / "config.json").write_text(json.dumps(config, indent=2))
         (output / "README.md").write_text(model.card)
         return f'timm.create_model("local-dir:{output}", pretrained=True, num_classes=0)'
 

@@ -1,5 +1,6 @@
 """Interface of an export format, and the model that it receives."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -52,3 +53,9 @@ def check_empty(output: Path) -> None:
     """Raise ValueError unless the output does not exist or is an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output {str(output)!r} exists and is not an empty folder")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file, as text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from timm.models import is_model
 from torch import Tensor
 
 from conmim_lightning.weights.checkpoint import is_checkpoint, is_state, read_torch
+from conmim_lightning.weights.exported import sha256_of
 
 Branch = Literal["teacher", "student"]
 BRANCHES = ("teacher", "student")
@@ -83,8 +84,13 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
     try:
         config = json.loads((path / "config.json").read_text())
         pretrained, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
+        digest = config.get("sha256")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{str(path / 'config.json')!r} is not the configuration of a timm model: {error}") from error
+    if digest is not None and digest != sha256_of(path / "model.safetensors"):
+        raise ValueError(
+            f"{str(path / 'model.safetensors')!r} is damaged: its SHA-256 differs from that in config.json"
+        )
     return Weights(
         _safetensors(path / "model.safetensors"),
         str(path),
