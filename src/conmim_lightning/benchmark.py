@@ -4,7 +4,6 @@ All stages of a run: ``benchmark.stages=[step,data,run,batch_sizes] data.root=/m
 before training: ``benchmark=data``; how it scales with the collection: ``benchmark=scaling``.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +13,13 @@ from omegaconf import DictConfig
 from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
-from conmim_lightning.runtime.results import Result, write_json
+from conmim_lightning.runtime.results import Result, Save, write_json
 
 
 class Benchmark(Protocol):
     """A measurement of a configuration; a method ``draw(result, path)`` that writes a figure is optional."""
 
-    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
+    def run(self, config: Config, save: Save) -> Result:
         """Return the results; call ``save`` with the results so far, so that a failure does not lose them."""
         ...
 

@@ -16,6 +16,7 @@ from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.errors import quiet_libraries, user_errors
 from conmim_lightning.runtime.launch import as_launched_rank, own_job
 from conmim_lightning.runtime.results import METRICS, format_metrics, print_existing, write_json
+from conmim_lightning.runtime.trust import recorded_reports
 
 _FILES = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_images.tsv")
 
@@ -81,7 +82,7 @@ def _callbacks(config: Config, recorded: Config) -> list[Any]:
     from conmim_lightning.callbacks.reports.predictions import Predictions
 
     folder = config["paths"]["run_dir"]
-    reports = [node for name, node in recorded["callbacks"].items() if name.endswith("_report") and "dirpath" in node]
+    reports = [node for node in recorded_reports(recorded).values() if "dirpath" in node]
     dense = any("predictions" in node for node in reports)
     changes = {"dirpath": folder}
     dense_changes = {"predictions": config["predictions"]}

@@ -14,6 +14,7 @@ from conmim_lightning.evaluate import run as evaluate
 from conmim_lightning.runtime.errors import user_errors
 from conmim_lightning.runtime.launch import as_launched_rank, own_job
 from conmim_lightning.runtime.results import print_existing
+from conmim_lightning.runtime.trust import recorded_reports
 
 
 def run(cfg: DictConfig) -> Path:
@@ -25,7 +26,7 @@ def run(cfg: DictConfig) -> Path:
     from conmim_lightning.weights.checkpoint import read_checkpoint
 
     recorded = read_checkpoint(cfg.checkpoint).get("run", {}).get("config", {})
-    if not any("predictions" in (node or {}) for node in recorded.get("callbacks", {}).values()):
+    if not any("predictions" in node for node in recorded_reports(recorded).values()):
         task = recorded.get("task", {}).get("_target_", "an unknown task").rsplit(".", 1)[-1]
         raise ValueError(
             f"checkpoint {cfg.checkpoint!r} is of {task}; only segmentation and detection are drawn (see report.png of "

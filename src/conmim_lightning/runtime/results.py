@@ -2,12 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
 """Results that a command measured and writes as JSON."""
+
+Save = Callable[[Result], object]
+"""Receives the results so far."""
 
 METRICS = "metrics.json"
 """Name of the file with a run's final metrics, in its folder."""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from conmim_lightning.config.check import CONF_DIR, Config
 
-_REPORT = "_report"  # end of the names of the callbacks that commands instantiate
 _DIRECTIVES = ("_target_", "_partial_")
 _WRITERS = "conmim_lightning.data.synthetic."  # which create files; only to prepare the data
 _SHOWN = 5
@@ -27,8 +27,7 @@ def check_record(config: Config, trust: Sequence[str] = ()) -> None:
         trust: names of packages or modules whose classes the record may name, too.
     """
     built = {name: config.get(name) for name in ("task", "data")}
-    callbacks = config.get("callbacks") or {}
-    built |= {f"callbacks.{name}": node for name, node in callbacks.items() if name.endswith(_REPORT)}
+    built |= {f"callbacks.{name}": node for name, node in recorded_reports(config).items()}
     faults = [fault for name, node in built.items() for fault in _faults(node, name, tuple(trust))]
     if faults:
         more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -37,6 +36,12 @@ def check_record(config: Config, trust: Sequence[str] = ()) -> None:
             f"the record in the checkpoint would run code that is not this project's:{listed}{more}\n"
             "if it is your own, name its package: trust=[my_package]"
         )
+
+
+def recorded_reports(config: Config) -> dict[str, Any]:
+    """Return the callbacks of a record that commands instantiate, by name."""
+    callbacks = config.get("callbacks") or {}
+    return {name: node for name, node in callbacks.items() if name.endswith("_report")}
 
 
 @cache

@@ -25,11 +25,11 @@ def read_torch(path: str | os.PathLike[str]) -> object:
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise ValueError(f"checkpoint {path!r} does not exist")
-    if _is_zip(path):
+    if is_zip := _is_zip(path):
         _check_entries(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damaged files may raise any exception
         raise ValueError(f"{path!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
 

@@ -6,7 +6,7 @@ import pickle
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from conmim_lightning.data.synthetic.photos import write_photos
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.profiling.data.throughput import unique_memory
-from conmim_lightning.runtime.results import Result
+from conmim_lightning.runtime.results import Result, Save
 
 _DIGITS = 9
 _CHUNK = 1_000_000  # names created at once
@@ -73,7 +73,7 @@ class ScalingBenchmark:
         self.files = files
         self.batch_size = batch_size
 
-    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
+    def run(self, config: Config, save: Save) -> Result:
         """Measure everything and return the results by name."""
         with tempfile.TemporaryDirectory() as folder:
             result: Result = {"index": {str(size): self._index(size, Path(folder)) for size in self.names}}

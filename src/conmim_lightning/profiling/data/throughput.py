@@ -27,7 +27,7 @@ from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.perturbation.draw import PerturbationDraw
 from conmim_lightning.profiling.data.decoders import decoders
 from conmim_lightning.profiling.data.reference import OfficialPipeline
-from conmim_lightning.runtime.results import Result
+from conmim_lightning.runtime.results import Result, Save
 
 _LARGE, _CHUNK = 6, 20  # number of large images; images timed at once
 
@@ -75,7 +75,7 @@ class DataBenchmark:
         self.num_workers = list(num_workers)
         self.batch_size = batch_size
 
-    def run(self, config: Config, save: Callable[[Result], object]) -> Result:
+    def run(self, config: Config, save: Save) -> Result:
         """Measure everything and return the results by name."""
         torch.set_num_threads(1)
         write_photos(self.root / "small", count=self.count)

@@ -27,12 +27,10 @@ from conmim_lightning.profiling.step.train_step import DTYPES
 from conmim_lightning.profiling.step.variants import departures, interleave, last_of_ours, variant_pairs
 from conmim_lightning.profiling.table import format_comparison, format_table
 from conmim_lightning.profiling.worker import Worker
-from conmim_lightning.runtime.results import Result, read_json
+from conmim_lightning.runtime.results import Result, Save, read_json
 
 STAGES = ("step", "attention", "data", "run", "batch_sizes")
 """Training step; attention implementations; loader without training; training with the Trainer; step by batch size."""
-
-Save = Callable[[Result], object]
 
 
 class StepBenchmark:
@@ -162,7 +160,7 @@ class StepBenchmark:
         save: Save,
     ) -> None:
         """Add the timed variants of the configuration, and of the baseline if there is one, to the result."""
-        makers, other = self._makers(config, self.batch_size), Result()
+        makers, other = self._makers(config, self.batch_size), dict[str, object]()
         if baseline is not None:
             size = baseline["benchmark"]["batch_size"]
             makers |= {
