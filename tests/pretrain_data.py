@@ -10,10 +10,9 @@ from conmim_lightning.masking.random_units import RandomUnitMasking
 from conmim_lightning.perturbation.draw import PerturbationDraw
 
 
-def module(root: Path, **changes):
-    arguments = {
-        "root": str(root),
-        "source": FolderSource,
+def arguments(**changes):
+    """What every data module of pre-training needs; crops of 32 pixels, 4 x 4 patches."""
+    return {
         "decoder": Decoder(),
         "crop": RandomResizedCrop(32),
         "masking": RandomUnitMasking(grid_size=4, unit_size=1, ratio=0.5),
@@ -23,5 +22,8 @@ def module(root: Path, **changes):
         "batch_size": 8,
         "seed": 0,
         "num_workers": 0,
-    }
-    return PretrainDataModule(**(arguments | changes))
+    } | changes
+
+
+def module(root: Path, **changes):
+    return PretrainDataModule(**({"root": str(root), "source": FolderSource} | arguments(**changes)))

@@ -40,6 +40,17 @@ print(config["label_names"][0], round(config["crop_pct"], 3))
 """
 
 
+def in_timm(script, folder, images, tmp_path):
+    """What a script prints and saves, in a process that has never imported this project."""
+    torch.save(images, tmp_path / "images.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(tmp_path / "images.pt"), str(tmp_path / "result.pt")],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, torch.load(tmp_path / "result.pt")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, scenes_root):
     """Tasks of all families after two steps, with their checkpoints."""
@@ -70,16 +81,11 @@ def test_timm_has_the_teachers_tokens(trained, tmp_path, family):
     task, checkpoint = trained[family]
     folder = export(configure("export", tmp_path, f"checkpoint={checkpoint}", f"output={tmp_path}/out"))
     images = torch.randn(2, 3, 32, 32)
-    torch.save(images, tmp_path / "images.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", TOKENS, str(folder), str(tmp_path / "images.pt"), str(tmp_path / "tokens.pt")],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[0] == "(3, 32, 32) [0.5, 0.5, 0.5]"
+    output, result = in_timm(TOKENS, folder, images, tmp_path)
+    assert output.split("\n")[0] == "(3, 32, 32) [0.5, 0.5, 0.5]"
     with torch.no_grad():
         expected = task.eval()(images)
-    tokens = torch.load(tmp_path / "tokens.pt")[:, task.model.teacher_encoder.num_prefix_tokens :]
+    tokens = result[:, task.model.teacher_encoder.num_prefix_tokens :]
     torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     assert "timm.create_model" in (folder / "README.md").read_text()
@@ -119,20 +125,15 @@ def test_a_classifier_in_timm_and_back(labelled_runs, tmp_path):
     folder, changes = labelled_runs
     out = export(configure("export", tmp_path, f"checkpoint={folder}/finetuned", f"output={tmp_path}/out"))
     images = torch.randn(2, 3, 32, 32)
-    torch.save(images, tmp_path / "images.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", CLASSIFIER, str(out), str(tmp_path / "images.pt"), str(tmp_path / "logits.pt")],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [read_checkpoint(folder / "finetuned")["classes"][0], "1.0"]
+    output, result = in_timm(CLASSIFIER, out, images, tmp_path)
+    assert output.split() == [read_checkpoint(folder / "finetuned")["classes"][0], "1.0"]
     assert "has 6 classes" in (out / "README.md").read_text()
     frozen = [item for item in changes if "weights" not in item]
     frozen += [f"backbone.weights={out}", "optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps"]
     trainer = train(configure("train", tmp_path / "again", "experiment=quickstart_finetune", *frozen))
     with torch.no_grad():
         logits = trainer.lightning_module.eval()(images)
-    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result, logits, rtol=1e-5, atol=1e-5)
 
 
 def test_exports_without_a_classifier(labelled_runs, tmp_path):

@@ -2,8 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo.utils
-import torch._functorch.config as functorch
 
 from conmim_lightning.profiling import device
 from conmim_lightning.profiling.device import matmul_rate, memory_limit, peak_bytes, reset_peak, training_device
@@ -50,15 +48,6 @@ def test_an_unavailable_device_is_an_error(monkeypatch):
         training_device("gpu")
     with pytest.raises(ValueError, match="'tpu' cannot be timed"):
         training_device("tpu")
-
-
-@pytest.fixture(autouse=True)
-def _no_compiler_cache():
-    """Caches on the disk lack the gradients of our own operators."""
-    torch.compiler.reset()
-    torch._dynamo.utils.counters.clear()
-    with functorch.patch(enable_autograd_cache=False):
-        yield
 
 
 CPU = torch.device("cpu")

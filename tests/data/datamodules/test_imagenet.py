@@ -3,12 +3,10 @@ from pathlib import Path
 
 import pytest
 from imagenet_folder import IDS, write_imagenet
+from pretrain_data import arguments
 
 from conmim_lightning.data.datamodules.imagenet import ImageNetDataModule
-from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
-from conmim_lightning.masking.random_units import RandomUnitMasking
-from conmim_lightning.perturbation.draw import PerturbationDraw
 
 
 @pytest.fixture
@@ -17,19 +15,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def module(root: Path, **changes):
-    arguments = {
-        "root": str(root),
-        "decoder": Decoder(),
-        "crop": RandomResizedCrop(16),
-        "masking": RandomUnitMasking(grid_size=4, unit_size=1, ratio=0.5),
-        "perturbation": PerturbationDraw(),
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "batch_size": 4,
-        "seed": 0,
-        "num_workers": 0,
-    }
-    data = ImageNetDataModule(**(arguments | changes))
+    data = ImageNetDataModule(str(root), **arguments(**({"crop": RandomResizedCrop(16), "batch_size": 4} | changes)))
     data.setup()
     return data
 

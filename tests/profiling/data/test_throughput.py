@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_overrides
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from profiling_config import composed_config
 
 from conmim_lightning.benchmark import run
-from conmim_lightning.config.check import CONF_DIR, check
-from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.profiling.data.throughput import loader_seconds, unique_memory
 
 
 @pytest.mark.slow
 def test_the_data_benchmark_at_small_scale(tmp_path: Path, scenes_root: Path, capsys):
-    register_resolvers()
     small = [item for item in tiny_overrides(scenes_root) if not item.startswith("data")]
     overrides = ["benchmark=data", f"paths.run_dir={tmp_path}/run", f"paths.data_dir={tmp_path}", *small]
     overrides += ["benchmark.count=48", "benchmark.rounds=1", "benchmark.batch_size=8"]
-    with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        config = check(compose("benchmark", [*overrides, "benchmark.num_workers=[0,1]"]), "benchmark")
+    config = composed_config("benchmark", *overrides, "benchmark.num_workers=[0,1]")
     run(config, instantiate(config["benchmark"]))
     result = json.loads((tmp_path / "run" / "benchmark.json").read_text())
     assert set(result["per_core"]) == {"folder", "manifest", "shards", "stream", "official pipeline"}
