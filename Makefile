@@ -58,7 +58,10 @@ gpu-figures:  ## benchmark of ViT-B, L and S on a GPU, ViT-B beside the referenc
 		benchmark.variants=[ours,compiled] || failed=1; \
 	exit $$failed
 
+soak: $(READY)  ## kill small runs a hundred times at random moments and compare their weights, about 25 minutes
+	$(BIN)/python tests/soak.py --kills 100
+
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache
 
-.PHONY: help setup demo test check format gpu gpu-test gpu-figures clean
+.PHONY: help setup demo test check format gpu gpu-test gpu-figures soak clean

@@ -13,9 +13,13 @@ EVERYWHERE = {"numpy", "PIL", "tqdm", *sys.stdlib_module_names}
 
 ALLOWED = {
     "commands": {"callbacks", "config", "data", "evaluate", "models", "profiling", "runtime", "weights"}
-    | {"hydra", "lightning", "omegaconf", "torch"},
+    | {"files", "signals", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
-    "runtime": {"config", "weights", "hydra", "omegaconf"},
+    "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
+    "loggers": {"files", "lightning"},
+    "files": set(),
+    "signals": set(),
+    "slurm": set(),
     "config": {"hydra", "omegaconf", "torch"},
     "profiling": {
         "batches",
@@ -26,15 +30,20 @@ ALLOWED = {
         "models",
         "perturbation",
         "rng",
+        "files",
         "runtime",
         "tasks",
     }
     | {"hydra", "matplotlib", "psutil", "simplejpeg", "timm", "torch", "torchvision"},
     "callbacks": {
         "batches",
+        "files",
         "metrics",
         "optim",
+        "signals",
+        "slurm",
         "lightning",
+        "psutil",
         "matplotlib",
         "torch",
         "torchmetrics",
@@ -45,8 +54,8 @@ ALLOWED = {
     | {"lightning", "timm", "torch", "torchmetrics"},
     "probes": {"metrics", "models", "optim", "torch"},
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
-    "weights": {"safetensors", "scipy", "timm", "torch"},
-    "data": {"batches", "masking", "perturbation", "rng"}
+    "weights": {"files", "safetensors", "scipy", "timm", "torch"},
+    "data": {"batches", "files", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
     | {"aiohttp", "faiss", "faster_coco_eval", "fsspec", "imagehash", "pyarrow", "webdataset"},
     "losses": {"torch"},

@@ -310,7 +310,7 @@ def test_the_last_checkpoint_exists_while_older_ones_are_removed(uninterrupted, 
 
     monkeypatch.setattr(RunCheckpoint, "_remove_checkpoint", record)
     run(make(tmp_path))
-    assert len(removals) == 2
+    assert len(removals) == 1, "of three epochs, the two newest stay"
     assert all(resolved != Path(removed) for removed, resolved in removals)
 
 

@@ -12,9 +12,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from conmim_lightning.config.check import CONF_DIR, Config, check
-from conmim_lightning.config.resolvers import register_resolvers
-from conmim_lightning.runtime.errors import quiet_libraries, user_errors
-from conmim_lightning.runtime.launch import as_launched_rank, own_job
+from conmim_lightning.runtime.errors import quiet_libraries
+from conmim_lightning.runtime.launch import own_job, run_command
 from conmim_lightning.runtime.results import METRICS, format_metrics, print_existing, write_json
 from conmim_lightning.runtime.trust import recorded_reports
 
@@ -112,7 +111,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    as_launched_rank()
-    register_resolvers()
-    with user_errors():
-        main()
+    run_command(main)

@@ -14,8 +14,8 @@ import hydra
 from omegaconf import DictConfig
 
 from conmim_lightning.config.check import CONF_DIR, check
-from conmim_lightning.config.resolvers import register_resolvers
-from conmim_lightning.runtime.errors import quiet_libraries, user_errors
+from conmim_lightning.runtime.errors import quiet_libraries
+from conmim_lightning.runtime.launch import run_command
 
 if TYPE_CHECKING:
     from conmim_lightning.weights.checkpoint import Checkpoint
@@ -117,6 +117,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_resolvers()
-    with user_errors():
-        main()
+    run_command(main)

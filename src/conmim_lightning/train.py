@@ -13,14 +13,19 @@ import hydra
 from omegaconf import DictConfig
 
 from conmim_lightning.config.check import CONF_DIR, Config, check
-from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.files import check_writable
 from conmim_lightning.runtime.allocator import keep_freed_memory
-from conmim_lightning.runtime.errors import quiet_libraries, user_errors
-from conmim_lightning.runtime.launch import as_launched_rank, own_job
-from conmim_lightning.runtime.results import METRICS, format_metrics, write_json
+from conmim_lightning.runtime.devices import check_devices, use_own_signals
+from conmim_lightning.runtime.errors import quiet_libraries
+from conmim_lightning.runtime.launch import own_job, run_command
+from conmim_lightning.runtime.ranks import global_rank, local_rank
+from conmim_lightning.runtime.results import METRICS, format_metrics, objective, write_json
+from conmim_lightning.signals import active_handler
 
 if TYPE_CHECKING:
     from lightning import Trainer
+
+    from conmim_lightning.runtime.resume import Resume
 
 _STAGES = ("fit", "test")
 _FILES = {
@@ -40,50 +45,73 @@ def run(cfg: DictConfig) -> "Trainer":
 
     Raises:
         ValueError: a fault of the configuration or the data, before training starts.
+        OSError: the folder of the run is not writable.
     """
     config = check(cfg)
-    from hydra.utils import instantiate
     from lightning import seed_everything
-    from lightning.pytorch.utilities import rank_zero_info
 
-    from conmim_lightning.callbacks.run_record import RunRecord
-    from conmim_lightning.runtime.provenance import run_record
+    from conmim_lightning.runtime.resume import check_unused, find_resume
 
     quiet_libraries()
-    os.makedirs(config["paths"]["run_dir"], exist_ok=True)
+    check_devices(config["trainer"])
+    run_dir = config["paths"]["run_dir"]
+    resume = find_resume(config["resume"], run_dir)
+    if global_rank() == 0:
+        check_writable(run_dir)
+        check_unused(run_dir, resume.path, continues=config["resume"] == "auto")
     seed_everything(config["seed"], workers=True, verbose=False)
-    config, data, task = _build(cfg, config)
-    callbacks = [instantiate(callback) for callback in config["callbacks"].values()]
-    callbacks.append(RunRecord(run_record(config), config["paths"]["run_dir"]))
-    loggers = [instantiate(logger) for logger in config["logger"].values()]
-    trainer = instantiate(config["trainer"], callbacks=callbacks, logger=loggers or False)
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
-    if "LOCAL_RANK" not in os.environ:
-        data.prepare_data()
-        data.setup(config["stages"][0])
-        rank_zero_info(data.summary())
+    config, data, task = _build(cfg, config, resume.checkpoint)
+    trainer = _trainer(config, resume)
+    _open(data, config["stages"][0])
     try:
-        _run_stages(trainer, task, data, config)
+        _run_stages(trainer, task, data, config, resume)
     finally:
-        for logger in loggers:  # the next run of a sweep must not continue this run's log
+        for logger in trainer.loggers:  # the next run of a sweep must not continue this run's log
             getattr(logger.experiment, "finish", lambda: None)()
     return trainer
 
 
-def _build(cfg: DictConfig, config: Config) -> tuple[Config, Any, Any]:
+def _trainer(config: Config, resume: "Resume") -> "Trainer":
+    """Build the trainer with its callbacks and loggers."""
+    from hydra.utils import instantiate
+
+    from conmim_lightning.callbacks.run_record import RunRecord
+    from conmim_lightning.runtime.loggers import build_loggers, run_id
+    from conmim_lightning.runtime.provenance import run_record
+
+    identifier = run_id(resume.checkpoint)
+    callbacks = [instantiate(callback) for callback in config["callbacks"].values()]
+    callbacks.append(RunRecord(run_record(config, identifier, resume.checkpoint), config["paths"]["run_dir"]))
+    loggers = build_loggers(config["logger"], identifier, resume.checkpoint)
+    trainer = instantiate(config["trainer"], callbacks=callbacks, logger=loggers or False)
+    use_own_signals(trainer)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
+
+
+def _open(data: Any, stage: str) -> None:
+    """Create missing files once per node, and print a summary of the data once per run."""
+    from lightning.pytorch.utilities import rank_zero_info
+
+    if local_rank() == 0:
+        data.prepare_data()
+    if global_rank() == 0:
+        data.setup(stage)
+        rank_zero_info(data.summary())
+
+
+def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Config, Any, Any]:
     """Build the final configuration, the data module and the task; raise for every mismatch before anything slow."""
     from hydra.utils import instantiate
 
     from conmim_lightning.runtime.restore import check_backbone, without_weights
-    from conmim_lightning.weights.checkpoint import read_checkpoint
 
-    stages, resume = config["stages"], config["resume"]
+    stages = config["stages"]
     if not stages or set(stages) - set(_STAGES):
         raise ValueError(f"stages must be of {', '.join(_STAGES)}, got {stages}")
-    if resume and "fit" not in stages:
+    if config["resume"] and "fit" not in stages:
         raise ValueError("resume= continues training, but stages has no fit; to test a run: evaluate checkpoint=...")
-    checkpoint = read_checkpoint(resume) if resume else None
     data = instantiate(config["data"])
     if config["data"].get("num_classes", 0) is None:  # the image source counts them
         cfg.data.num_classes = data.num_classes
@@ -99,22 +127,60 @@ def _build(cfg: DictConfig, config: Config) -> tuple[Config, Any, Any]:
     return config, data, task
 
 
-def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config) -> None:
+def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config, resume: "Resume") -> None:
     """Run the stages in order and write their metrics."""
-    metrics: dict[str, float] = {}
+    path = Path(config["paths"]["run_dir"], METRICS)
+    metrics: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}  # of an earlier process
     for stage in config["stages"]:
         started = time.perf_counter()
+        _advise(trainer, stage, resume.path)
         if stage == "fit":
-            resume = config["resume"]
-            trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+            trainer.fit(task, datamodule=data, ckpt_path=resume.path, weights_only=True if resume.path else None)
         else:
             trainer.test(task, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics[f"{stage}_seconds"] = time.perf_counter() - started
-        if stage == "fit" and trainer.global_step < trainer.estimated_stepping_batches:
-            break  # training was stopped early: there is nothing to test yet
+        if stage == "fit" and _ends_early(trainer, task, resume.step):
+            break  # there is nothing to test yet
     if trainer.is_global_zero:
-        write_json(metrics, Path(config["paths"]["run_dir"], METRICS))
+        write_json(metrics, path)
+
+
+def _advise(trainer: "Trainer", stage: str, resume: str | None) -> None:
+    """Set the advice of a signal that stops a stage at once: training, before its first step or after its last."""
+    handler = active_handler()
+    if handler is None:
+        return
+
+    def advice() -> str:
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        if stage == "test":
+            return f" during the test; evaluate it with: evaluate checkpoint={last}" if last else " during the test"
+        if last or resume:
+            return f" before a step; continue with resume={last or resume}"
+        return " before its first step; there is nothing to continue"
+
+    handler.advice = advice
+
+
+def _ends_early(trainer: "Trainer", task: Any, resumed_step: int) -> bool:
+    """Return whether training ended before its end, and say so; also say if there was nothing to do."""
+    from lightning.pytorch.utilities import rank_zero_info
+
+    done, epochs = trainer.global_step, trainer.fit_loop.epoch_progress.current.processed
+    planned = getattr(task, "planned_steps", trainer.estimated_stepping_batches)
+    by_steps = 0 < trainer.max_steps <= done
+    if not by_steps and not 0 < (trainer.max_epochs or 0) <= epochs:
+        last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        hint = f"; continue with resume={last}" if last else ""
+        rank_zero_info(f"training stopped early, after {done} of {planned} steps{hint}")
+        return True
+    if done == resumed_step > 0:
+        rank_zero_info(
+            f"nothing to train: the checkpoint has {done} steps, {epochs} epochs, and the run is planned for {planned} "
+            f"steps, {trainer.max_epochs} epochs; a larger schedule.epochs or schedule.steps continues it"
+        )
+    return False
 
 
 def _print_results(folder: Path) -> None:
@@ -128,16 +194,15 @@ def _print_results(folder: Path) -> None:
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Run one job in its own folder; processes that it launches share the folder."""
+def main(cfg: DictConfig) -> float | None:
+    """Run one job in its own folder; processes that it launches use the same folder. Return a sweep's objective."""
     with own_job():
         trainer = run(cfg)
+        folder = Path(cfg.paths.run_dir)
         if trainer.is_global_zero:
-            _print_results(Path(cfg.paths.run_dir))
+            _print_results(folder)
+        return objective(cfg.objective, folder) if cfg.objective else None
 
 
 if __name__ == "__main__":
-    as_launched_rank()
-    register_resolvers()
-    with user_errors():
-        main()
+    run_command(main)

@@ -9,10 +9,8 @@ import hydra
 from omegaconf import DictConfig
 
 from conmim_lightning.config.check import CONF_DIR
-from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.evaluate import run as evaluate
-from conmim_lightning.runtime.errors import user_errors
-from conmim_lightning.runtime.launch import as_launched_rank, own_job
+from conmim_lightning.runtime.launch import own_job, run_command
 from conmim_lightning.runtime.results import print_existing
 from conmim_lightning.runtime.trust import recorded_reports
 
@@ -45,7 +43,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    as_launched_rank()
-    register_resolvers()
-    with user_errors():
-        main()
+    run_command(main)

@@ -17,6 +17,7 @@ from torch.optim import AdamW
 from conmim_lightning.models.backbones import vit
 from conmim_lightning.optim.build import build_optimizer, lr_scheduler
 from conmim_lightning.optim.param_groups import layer_decay_groups
+from conmim_lightning.optim.resumable_lr import Plan
 from conmim_lightning.weights import positions
 from conmim_lightning.weights.positions import resize_table
 
@@ -108,7 +109,7 @@ def test_the_learning_rate_of_each_layer_follows_the_official_schedule():
     ]
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr_scale": scale} for scale in (1.0, 0.65**13)]
     optimizer = build_optimizer(partial(AdamW, lr=4e-3), groups, scaling="none", effective_batch=1, base_batch_size=1)
-    scheduler = lr_scheduler(optimizer, total_steps=33, warmup_steps=11, min_lr=1e-6)
+    scheduler = lr_scheduler(optimizer, plan=Plan(33, 11, 8), warmup_steps=11, min_lr=1e-6)
     for rate in wanted:
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, rate * 0.65**13], rel=EXACT)
         optimizer.step()

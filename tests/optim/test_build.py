@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from conmim_lightning.optim.build import build_optimizer, lr_scheduler, scale_lr
+from conmim_lightning.optim.resumable_lr import Plan
 
 
 def test_linear_scaling():
@@ -21,7 +22,7 @@ def test_scheduler_steps_all_groups():
     optimizer = build_optimizer(
         partial(torch.optim.SGD, lr=0.4), groups, scaling="linear", effective_batch=2, base_batch_size=4
     )
-    scheduler = lr_scheduler(optimizer, total_steps=6, warmup_steps=3, min_lr=0.0)
+    scheduler = lr_scheduler(optimizer, plan=Plan(6, 6, 2), warmup_steps=3, min_lr=0.0)
     rates = []
     for _ in range(4):
         rates.append([group["lr"] for group in optimizer.param_groups])

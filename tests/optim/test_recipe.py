@@ -10,6 +10,7 @@ from conmim_lightning.optim.recipe import PretrainSchedule, Schedule
 def counts(**changes):
     """What a schedule reads from the Trainer: two devices, 200 steps."""
     values = {"world_size": 2, "accumulate_grad_batches": 1, "estimated_stepping_batches": 200}
+    values |= {"max_epochs": 10, "max_steps": -1}
     return SimpleNamespace(**(values | changes))
 
 

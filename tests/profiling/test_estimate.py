@@ -31,7 +31,7 @@ def test_steps_are_those_that_the_trainer_takes(accumulate):
 @pytest.mark.parametrize(
     ("changes", "kept"),
     [
-        ([], 2),
+        ([], 3),
         (["callbacks.checkpoint.save_top_k=3"], 4),
         (["callbacks.checkpoint.save_top_k=-1", "callbacks.checkpoint.every_n_epochs=10"], 31),
     ],

@@ -33,7 +33,8 @@ def test_a_launched_rank_has_the_overrides_of_its_job(monkeypatch):
     monkeypatch.setenv(launch._OVERRIDES, json.dumps(["seed=1"]))
     monkeypatch.setattr(sys, "argv", ["train", "-m", "seed=0,1", "~logger.csv", "hydra.job.num=1", "--config-dir=c"])
     as_launched_rank()
-    assert sys.argv == ["train", "seed=1", "hydra.job.num=1", "--config-dir=c"]
+    assert sys.argv[:4] == ["train", "seed=1", "hydra.job.num=1", "--config-dir=c"]
+    assert sys.argv[4:] == ["hydra.output_subdir=null", "hydra/job_logging=stdout"], "it writes no record"
 
 
 def test_the_first_process_keeps_its_command_line(monkeypatch):

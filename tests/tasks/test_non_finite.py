@@ -100,6 +100,7 @@ def step_of_the_task(task, max_hidden, monkeypatch):
     task._trainer = SimpleNamespace(
         precision_plugin=None, global_step=task.log_every_n_steps - 1, current_epoch=0, optimizers=[optimizer],
         max_steps=9, max_epochs=1, accumulate_grad_batches=1, estimated_stepping_batches=9, num_training_batches=9,
+        lr_scheduler_configs=[],
     )  # fmt: skip
     monkeypatch.setattr(task, "log", lambda name, value: logged.update({name: value}))
     monkeypatch.setattr(task, "log_dict", logged.update)

@@ -1,5 +1,6 @@
 """List of the images that cannot be read."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from conmim_lightning.callbacks.gather import gather_objects
+from conmim_lightning.files import naming
 
 
 class TooManyBrokenError(ValueError):
@@ -76,9 +78,11 @@ class BrokenImages(Callback):
     def _append(trainer: Trainer, path: Path, lines: list[str]) -> None:
         rank = trainer.global_rank
         target = path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        with naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            listed = _listed(target)
+            with target.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.writelines(f"{line}\n" for line in lines if _name(line) not in listed)
 
     def _stop_if_too_many(self, trainer: Trainer) -> None:
         total = len(trainer.datamodule.source)  # type: ignore[attr-defined]
@@ -87,6 +91,17 @@ class BrokenImages(Callback):
                 f"{len(self.broken)} of {total} images cannot be read, more than the allowed fraction of "
                 f"{self.max_fraction:.2%} (callbacks.broken_images.max_fraction); they are listed in {self.path}"
             )
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the names in a list, which a resumed run continues; a killed process may leave an incomplete line."""
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1]
+    if complete != content:
+        os.truncate(path, len(complete))
+    return {_name(line) for line in complete.decode("utf-8", "surrogateescape").splitlines()}
 
 
 def _name(line: str) -> str:

@@ -3,31 +3,24 @@
 import os
 import shutil
 import signal
-import threading
+from copy import copy
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, OnWriteError
+from conmim_lightning.files import remove_partial
+from conmim_lightning.signals import StopHandler, StoppedError, active_handler
+from conmim_lightning.slurm import job_id, requeue
+
 _AGREE_EVERY = 16  # batches between checks for signals on other devices; each check synchronises
 _SIGTERM_CHECK = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
-
-
-class StoppedError(Exception):
-    """A signal stopped the run; the message names the checkpoint.
-
-    Args:
-        message: text for the user.
-        status: exit status, 128 + signal, as in shells.
-    """
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
+_STATE = ("best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score", "current_score")
+_STATE += ("_last_checkpoint_saved", "_last_global_step_saved", "_saved")
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -36,29 +29,71 @@ class RunCheckpoint(ModelCheckpoint):
     - A stop within an epoch (``max_time``, ``max_steps``, anything that sets ``should_stop``) saves at once, with
       the position in the epoch; Lightning then ends the epoch, which does not save again.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
-      signal has its usual effect.
+      signal ends it at once. In a SLURM job, SIGUSR1 also requeues the job.
     - A checkpoint due at the last batch of an epoch is saved at the end of the epoch: Lightning miscounts epochs after
       two resumes from last batches.
     - Between accumulated batches the run neither saves nor stops, because the accumulated gradient would be lost.
     - The end of training is always saved.
-    - ``last.ckpt`` always links to a complete checkpoint.
+    - A file is complete or absent, see ``AtomicCheckpointIO``; ``last.ckpt`` always links to a complete checkpoint.
+
+    Args:
+        *args: see ``ModelCheckpoint``.
+        save_top_k: without ``monitor``, number of newest checkpoints to keep; -1 for all.
+        on_write_error: "stop" ends the run if a checkpoint cannot be written; "continue" warns and tries again at the
+            next save. The save at the end of a run always raises.
+        requeue: whether SIGUSR1 requeues a SLURM job.
+        **kwargs: see ``ModelCheckpoint``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._signal: int | None = None
-        self._deferred_stop = self._save_due = False
+    def __init__(
+        self,
+        *args: Any,
+        save_top_k: int = 1,
+        on_write_error: OnWriteError = "stop",
+        requeue: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        monitor = args[2] if len(args) > 2 else kwargs.get("monitor")
+        several = monitor is None and save_top_k > 1  # which Lightning rejects
+        super().__init__(*args, save_top_k=1 if several else save_top_k, **kwargs)
+        self.checkpoint_io = AtomicCheckpointIO(on_write_error)
+        self.requeue = requeue
+        self._num_newest = save_top_k if several else 1
+        self._saved: list[str] = []
+        self._write_failed = self._deferred_stop = self._save_due = self._flush_due = False
         self._stopped = 0
-        self._before: dict[int, Any] = {}
+        self._handler: StopHandler | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write checkpoints completely or not at all; remove what a killed process left."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = self.checkpoint_io
+        if trainer.is_global_zero and self.dirpath and stage == "fit":
+            remove_partial(self.dirpath)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers."""
+        """Remember signals until the end of a step."""
         super().on_train_start(trainer, pl_module)
-        self._signal, self._deferred_stop, self._save_due, self._stopped = None, False, False, 0
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
-            if trainer.world_size > 1:
-                _skip_sigterm_check(trainer)
+        last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
+        if not self.last_model_path and self.file_exists(last, trainer):
+            self.last_model_path = last  # of the same run, whose first checkpoint does not know it
+        self._deferred_stop, self._save_due, self._stopped = False, False, 0
+        self._handler = active_handler() or StopHandler()
+        self._handler.install()  # again: Lightning has replaced the handler of SIGTERM
+        self._handler.on_first = lambda name: rank_zero_info(
+            f"{name}: saving after this step; send it again to stop at once"
+        )
+        self._handler.defer()
+        if trainer.world_size > 1:
+            _skip_sigterm_check(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Write what was logged up to the last checkpoint to the disk: a resumed run logs only what follows."""
+        if self._flush_due:
+            for logger in trainer.loggers:
+                logger.save()
+        self._flush_due = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -69,7 +104,8 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = False
             return
         trainer.should_stop |= self._deferred_stop
-        self._stopped = self._stopped_by(trainer, batch_idx)
+        if not batch_idx % _AGREE_EVERY or trainer.world_size == 1:
+            self._stopped = self._stopped_by(trainer)
         stopping = self._stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches:
             every = self._every_n_train_steps
@@ -77,29 +113,68 @@ class RunCheckpoint(ModelCheckpoint):
             return
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if stopping:
-            self._save_now(trainer)
+            self._save_now(trainer, is_last=True)
+        if self._stopped:
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()  # which would follow this hook
         self._raise_if_stopped(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save as usual, and if a checkpoint was due at the epoch's last batch."""
+        """Save as usual, and if a checkpoint was due at the epoch's last batch or a signal has arrived since."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._save_due:
-            self._save_now(trainer)
+        self._stopped = self._stopped or self._stopped_by(trainer)
+        if self._save_due or self._stopped:
+            self._save_now(trainer, is_last=bool(self._stopped))
         self._save_due = False
+        if self._stopped:
+            trainer._logger_connector.on_epoch_end()
+            trainer._logger_connector.update_train_epoch_metrics()
         self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training unless it has been saved."""
-        self._save_now(trainer)
+        self._save_now(trainer, is_last=True)
         super().on_train_end(trainer, pl_module)
+        self._stopped = self._stopped_by(trainer)
+        self._raise_if_stopped(trainer)
+        self._release_signals()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save if Lightning's ``save_on_exception`` is set, and restore the handlers of signals."""
+        super().on_exception(trainer, pl_module, exception)
+        self._release_signals()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the signal handlers."""
+        """Let signals stop the command at once again."""
         super().teardown(trainer, pl_module, stage)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._release_signals()
         vars(trainer.fit_loop.epoch_loop).pop(_SIGTERM_CHECK, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state and the files to remove later."""
+        return super().state_dict() | {"saved": list(self._saved)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, also in a folder that was moved; of another folder, only the best checkpoint's path."""
+        super().load_state_dict(state_dict)
+        here = [os.path.join(str(self.dirpath), os.path.basename(path)) for path in state_dict.get("saved", ())]
+        self._saved = [path for path in here if os.path.exists(path)]
+
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        """Save; if the file cannot be written, restore the state, so that the next save tries again."""
+        before = {name: copy(getattr(self, name)) for name in _STATE}
+        self._write_failed = False
+        super()._save_topk_checkpoint(trainer, monitor_candidates)
+        if self._write_failed:
+            vars(self).update(before)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        if filepath not in self._saved and self._num_newest > 1:
+            self._saved.append(filepath)
+        super()._save_checkpoint(trainer, filepath)
+        self._flush_due = True
+        if self.checkpoint_io.on_write_error == "continue":
+            self._write_failed = bool(trainer.strategy.broadcast(self.checkpoint_io.failed))
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
@@ -115,46 +190,53 @@ class RunCheckpoint(ModelCheckpoint):
         trainer.strategy.barrier()
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        """Point the link to the newer checkpoint before the older one is removed."""
+        """Point the link to the newer checkpoint, then remove the oldest of those that are too many."""
+        if self._write_failed:
+            return
         if self.save_last == "link" and self.last_model_path and self._last_checkpoint_saved != filepath:
             self._link_checkpoint(trainer, self._last_checkpoint_saved, self.last_model_path)
-        super()._remove_checkpoint(trainer, filepath)
+        if self._num_newest == 1 or filepath not in self._saved:
+            super()._remove_checkpoint(trainer, filepath)
+        while len(self._saved) > self._num_newest:
+            super()._remove_checkpoint(trainer, self._saved.pop(0))
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first signal; handle the second as before."""
-        if self._signal is None:
-            self._signal = number
-            rank_zero_info(f"{signal.Signals(number).name}: saving after this step; send it again to stop at once")
-            return
-        before = self._before[number]
-        if callable(before):
-            before(number, frame)
-        else:
-            signal.signal(number, before)
-            signal.raise_signal(number)
-
-    def _stopped_by(self, trainer: Trainer, batch_idx: int) -> int:
-        """Return the signal that this device or, every few batches, any device received; 0 if there is none."""
-        own = self._signal or 0
+    def _stopped_by(self, trainer: Trainer) -> int:
+        """Return the signal that any device received; 0 if there is none. All devices must call this."""
+        own = self._handler.received if self._handler else 0
         if trainer.world_size == 1:
             return own
-        if batch_idx % _AGREE_EVERY:
-            return 0
         received = trainer.strategy.reduce_boolean_decision(bool(own), all=False)
         return (own or int(signal.SIGTERM)) if received else 0
 
     def _raise_if_stopped(self, trainer: Trainer) -> None:
-        if self._stopped:
-            name, step = signal.Signals(self._stopped).name, trainer.global_step
-            raise StoppedError(
-                f"{name} stopped the run after step {step}; continue with{self._how_to_resume()}", 128 + self._stopped
-            )
+        if not self._stopped:
+            return
+        name, step = signal.Signals(self._stopped).name, trainer.global_step
+        text = f"{name} stopped the run after step {step}"
+        if self.requeue and name == "SIGUSR1" and job_id():
+            text += f"; {requeue()}" if trainer.is_global_zero else ""
+        raise StoppedError(f"{text}; continue with{self._how_to_resume()}", 128 + self._stopped)
 
-    def _save_now(self, trainer: Trainer) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):
+    def _release_signals(self) -> None:
+        if self._handler is None:
+            return
+        self._handler.deferring = False
+        if self._handler is not active_handler():
+            self._handler.restore()
+        self._handler = None
+
+    def _save_now(self, trainer: Trainer, *, is_last: bool) -> None:
+        """Save unless this step has been saved; an error of the last save of a run is always raised."""
+        if self._should_skip_saving_checkpoint(trainer):
+            return
+        on_write_error = self.checkpoint_io.on_write_error
+        self.checkpoint_io.on_write_error = "stop" if is_last else on_write_error
+        try:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+        finally:
+            self.checkpoint_io.on_write_error = on_write_error
 
     def _how_to_resume(self) -> str:
         return f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"

@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from conmim_lightning.batches import PretrainViews
+from conmim_lightning.files import replacing
 from conmim_lightning.optim.non_finite import NonFiniteError
 
 
@@ -36,11 +37,11 @@ class NonFiniteDump(Callback):
             return
         step = trainer.global_step if exception.step is None else exception.step
         path = self.dirpath / f"non_finite_step{step}_rank{trainer.global_rank}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         batches = [batch._asdict() for batch_step, batch in self._batches if batch_step == step]
         source = getattr(trainer.datamodule, "source", None)  # type: ignore[attr-defined]
         indices = [index for batch in batches for index in batch["index"].tolist()]
         names = {index: source.name(index) for index in indices} if source is not None else {}
         content = {"message": str(exception), "batches": batches, "names": names, "model": pl_module.state_dict()}
-        torch.save(content, path)
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
         rank_zero_warn(f"wrote the batches and the weights before the bad step to {path}")

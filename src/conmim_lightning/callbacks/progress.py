@@ -40,7 +40,7 @@ class RunProgressBar(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the current step."""
         self._bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
+            total=getattr(pl_module, "planned_steps", int(trainer.estimated_stepping_batches)),
             initial=trainer.global_step,
             desc=self.title,
             unit="step",

@@ -7,6 +7,8 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from conmim_lightning.files import write_text
+
 
 class RunRecord(Callback):
     """Store the record as ``run.yaml`` and under "run" in every checkpoint.
@@ -23,8 +25,7 @@ class RunRecord(Callback):
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file and pass the configuration to the loggers."""
-        self.dirpath.mkdir(parents=True, exist_ok=True)
-        (self.dirpath / "run.yaml").write_text(yaml.safe_dump(self.record, sort_keys=False))
+        write_text(self.dirpath / "run.yaml", yaml.safe_dump(self.record, sort_keys=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(self.record)
 

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 
 
 class SaveAfterTest(Callback):
@@ -17,4 +20,6 @@ class SaveAfterTest(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the checkpoint; every device must call this."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         trainer.save_checkpoint(self.path)

@@ -2,8 +2,17 @@
 
 import netrc
 import os
+import time
 
 from omegaconf import OmegaConf
+
+RUN_NAME = "CONMIM_RUN_NAME"
+"""Environment variable with the name of the run's folder, which ``runtime.launch`` sets."""
+
+
+def run_name() -> str:
+    """Return the name of the run's folder: the same in all ranks, and in the processes that a sweep starts."""
+    return os.environ.get(RUN_NAME) or f"{time.strftime('%Y-%m-%d/%H-%M-%S')}-{os.getpid()}"
 
 
 def divide(number: int, divisor: int, what: str) -> int:
@@ -75,6 +84,7 @@ def without_credential(variable: str, host: str) -> bool:
 
 
 _RESOLVERS = (
+    run_name,
     required,
     divide,
     precision,
@@ -89,7 +99,6 @@ _RESOLVERS = (
 
 
 def register_resolvers() -> None:
-    """Register the functions above, and ``process``, the number of this process."""
-    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
+    """Register the functions above."""
     for resolver in _RESOLVERS:
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

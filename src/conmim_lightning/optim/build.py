@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from conmim_lightning.optim.param_groups import ParamGroups
+from conmim_lightning.optim.resumable_lr import Plan, ResumableLR
 from conmim_lightning.optim.schedules import SCHEDULES
 
 Scaling = Literal["none", "linear"]
@@ -55,22 +55,30 @@ def build_optimizer(
 
 
 def lr_scheduler(
-    optimizer: Optimizer, *, total_steps: int, warmup_steps: int, min_lr: float, name: str = "cosine"
-) -> LambdaLR:
+    optimizer: Optimizer,
+    *,
+    plan: Plan,
+    warmup_steps: int,
+    min_lr: float,
+    name: str = "cosine",
+    report: Callable[[str], object] = print,
+) -> ResumableLR:
     """Return the scheduler that sets the learning rate of every group after each optimizer step.
 
     Args:
         optimizer: optimizer whose groups hold the peak learning rates.
-        total_steps: optimizer steps of the whole run.
-        warmup_steps: optimizer steps of the linear warm-up, 0 to total_steps.
+        plan: length of the run.
+        warmup_steps: optimizer steps of the linear warm-up, 0 to the planned steps.
         min_lr: learning rate at the end, to be multiplied by a group's ``lr_scale``.
         name: one of ``SCHEDULES``.
+        report: receives a line if a resumed run has another plan.
     """
+    total_steps = plan.total_steps
 
-    def factor(group: dict[str, Any]) -> Callable[[int], float]:
+    def factor(group: dict[str, Any]) -> Callable[[float], float]:
         peak, end = group["lr"], min_lr * group.get("lr_scale", 1.0)
         return lambda step: (
             SCHEDULES[name](step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, end=end) / peak
         )
 
-    return LambdaLR(optimizer, [factor(group) for group in optimizer.param_groups])
+    return ResumableLR(optimizer, [factor(group) for group in optimizer.param_groups], plan=plan, report=report)

@@ -1,12 +1,13 @@
 """Schedule of a run: length, warm-up, learning rate, clipping and teacher momentum."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from conmim_lightning.optim.build import OptimizerFactory, Scaling, build_optimizer, lr_scheduler, scale_lr
 from conmim_lightning.optim.param_groups import ParamGroups
+from conmim_lightning.optim.resumable_lr import Plan, ResumableLR
 from conmim_lightning.optim.schedules import SCHEDULES, cosine
 
 
@@ -21,6 +22,16 @@ class StepCounts(Protocol):
     @property
     def accumulate_grad_batches(self) -> int:
         """Batches per optimizer step."""
+        ...
+
+    @property
+    def max_epochs(self) -> int | None:
+        """Epochs of the whole run; None or negative without a limit."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Largest number of optimizer steps; negative without a limit."""
         ...
 
     @property
@@ -99,15 +110,31 @@ class Schedule:
             base_batch_size=self.base_batch_size,
         )
 
-    def lr_scheduler(self, optimizer: Optimizer, batch_size: int, trainer: StepCounts) -> LambdaLR:
-        """Return the scheduler that sets the learning rate after each optimizer step."""
+    def lr_scheduler(
+        self, optimizer: Optimizer, batch_size: int, trainer: StepCounts, report: Callable[[str], object] = print
+    ) -> ResumableLR:
+        """Return the scheduler that sets the learning rate after each optimizer step.
+
+        Args:
+            optimizer: optimizer with the peak learning rates.
+            batch_size: images per step and device.
+            trainer: the Trainer.
+            report: receives a line if a resumed run has another plan.
+        """
         return lr_scheduler(
             optimizer,
-            total_steps=self.total_steps(trainer),
+            plan=self.plan(batch_size, trainer),
             warmup_steps=self.warmup_steps(trainer),
             min_lr=self.min_lr * self._scale(batch_size, trainer),
             name=self.name,
+            report=report,
         )
+
+    def plan(self, batch_size: int, trainer: StepCounts) -> Plan:
+        """Return the length of the run."""
+        steps, epochs = self.total_steps(trainer), trainer.max_epochs
+        by_steps = trainer.max_steps > 0 or not epochs or epochs < 1
+        return Plan(steps, None if by_steps else steps // epochs, self.effective_batch(batch_size, trainer))
 
     def effective_batch(self, batch_size: int, trainer: StepCounts) -> int:
         """Return the images per optimizer step, over all devices and accumulated batches.
@@ -201,8 +228,8 @@ class PretrainSchedule(Schedule):
         self.teacher_momentum_start = teacher_momentum_start
         self.teacher_momentum_end = teacher_momentum_end
 
-    def teacher_momentum(self, step: int, trainer: StepCounts) -> float:
-        """Return the momentum of the teacher update that follows optimizer step ``step``."""
+    def teacher_momentum(self, step: float, trainer: StepCounts) -> float:
+        """Return the momentum of the teacher update that follows the step at position ``step`` of the schedule."""
         return cosine(
             step,
             total_steps=self.total_steps(trainer),

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from conmim_lightning.files import replacing
 from conmim_lightning.profiling.step.train_step import PHASES
 from conmim_lightning.profiling.table import STREAMS, quartiles
 from conmim_lightning.runtime.results import Result
@@ -24,7 +25,8 @@ def draw(result: Result, path: Path) -> None:
     for draw_panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         draw_panel(result, axes)
     figure.suptitle(f"{result['device']}, batch size {result['batch_size']}", fontsize=10)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def _draw_rates(result: Result, axes: Axes) -> None:

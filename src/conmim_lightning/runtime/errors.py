@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conmim_lightning.config.signatures import allowed
+from conmim_lightning.runtime.ranks import global_rank
+from conmim_lightning.signals import StoppedError
 
 EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # torch's warning about Lightning
@@ -17,6 +19,7 @@ EXPECTED_WARNINGS = (
     r"You're resuming from a checkpoint that ended before the epoch ended.*",  # the data module resumes at that batch
     r"Be aware that when using `ckpt_path`, callbacks used to create.*",  # such as the timer of an earlier max_time
     r"The dirpath has changed from .*",  # a resumed run writes to its own folder
+    r"Checkpoint directory .* exists and is not empty.*",  # on purpose: the same run continues there
     r"The number of training batches \(\d+\) is smaller than the logging interval.*",
     r".*It is recommended to use .self.log.*sync_dist=True.*",
     r"`training_step` returned `None`.*",
@@ -49,16 +52,17 @@ def user_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing a traceback
     try:
         yield
-    except Exception as error:
+    except (Exception, StoppedError) as error:
         cause = _innermost(error)
         fixable = (
-            isinstance(cause, ValueError | OSError | HydraException)
-            or type(cause).__name__ in ("NonFiniteError", "StoppedError")
+            isinstance(cause, ValueError | OSError | HydraException | StoppedError)
+            or type(cause).__name__ in ("NonFiniteError", "RankFailedError")
             or cause is not error  # a constructor rejected its arguments
         )
         if not fixable or os.environ.get("CONMIM_TRACE") == "1":
             raise
-        print(f"\nerror: {_without_trace(cause)}{_suggestion(cause)}", file=sys.stderr)
+        if not isinstance(cause, StoppedError) or global_rank() == 0:  # all ranks stop with the same message
+            print(f"\nerror: {_without_trace(cause)}{_suggestion(cause)}", file=sys.stderr)
         raise SystemExit(getattr(cause, "status", 1)) from None
 
 
@@ -71,6 +75,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _without_trace(error: BaseException) -> str:
     """Return the message; an error of a loader process contains its traceback, followed by the message."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fspath(error.filename)!r}: {error.strerror}"
     return str(error).rsplit(f"\n{type(error).__name__}: ", 1)[-1].rstrip()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from conmim_lightning.config.signatures import allowed
+from conmim_lightning.files import write_text
+
 Result = dict[str, Any]
 """Results that a command measured and writes as JSON."""
 
@@ -18,8 +21,7 @@ METRICS = "metrics.json"
 
 def write_json(content: object, path: Path) -> Path:
     """Write a JSON file; return its path relative to the working directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1))
+    write_text(path, json.dumps(content, indent=1))
     return Path(os.path.relpath(path))
 
 
@@ -44,3 +46,15 @@ def print_existing(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.exists():
             print(os.path.relpath(path))
+
+
+def objective(name: str, folder: Path) -> float:
+    """Return a run's final metric, for a sweeper that minimises or maximises it.
+
+    Raises:
+        ValueError: the run has no such metric.
+    """
+    metrics = json.loads((folder / METRICS).read_text())
+    if name not in metrics:
+        raise ValueError(f"objective={name}: unknown; {allowed(name, metrics)}")
+    return float(metrics[name])

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from conmim_lightning.files import write_text
 from conmim_lightning.runtime.results import METRICS
 
 Row = dict[str, Any]
@@ -56,13 +57,13 @@ def collect(folder: Path) -> list[Row]:
 
 def write(rows: list[Row], folder: Path) -> None:
     """Write ``sweep.json`` (all metrics) and ``sweep.tsv`` (means and standard deviations of important metrics)."""
-    (folder / "sweep.json").write_text(json.dumps(rows, indent=1))
+    write_text(folder / "sweep.json", json.dumps(rows, indent=1))
     names = _shown(rows)
     lines = ["\t".join(["setting", "runs", *(f"{name} {kind}" for name in names for kind in ("mean", "sd"))])]
     for row in rows:
         cells = [f"{number:.6g}" for name in names for number in _mean_and_sd(row["metrics"].get(name, []))]
         lines.append("\t".join([row["setting"], str(len(row["seeds"])), *cells]))
-    (folder / "sweep.tsv").write_text("\n".join(lines) + "\n")
+    write_text(folder / "sweep.tsv", "\n".join(lines) + "\n")
 
 
 def format_table(rows: list[Row]) -> str:
@@ -82,7 +83,8 @@ def format_table(rows: list[Row]) -> str:
 def _shown(rows: list[Row]) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
     shown = [name for name in names if name.startswith(_SHOWN) and not name.endswith(_HIDDEN)]
-    return [name for name in shown if name.startswith("test/")] or shown
+    trained = [name for name in names if name.startswith("train/")]  # of pre-training without probes
+    return [name for name in shown if name.startswith("test/")] or shown or trained
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:

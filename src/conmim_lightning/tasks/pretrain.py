@@ -148,7 +148,7 @@ class PretrainTask(ScheduledTask):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the teacher after each optimizer step, also with gradient accumulation."""
-        step = self.global_step
+        step = self.schedule_step
         self._skips_step = False
         super().optimizer_step(*args, **kwargs)
         self.zero_grad(set_to_none=True)  # Lightning would keep gradients during the next forward pass, the memory peak

@@ -33,6 +33,21 @@ class ScheduledTask(LightningModule):
         self.seed = seed
         self.step_seed = 0
 
+    @property
+    def schedule_step(self) -> float:
+        """Position in the schedule: ``global_step``, shifted if the run was resumed with other steps per epoch."""
+        return self.global_step + self._shift
+
+    @property
+    def planned_steps(self) -> int:
+        """Number of optimizer steps after which the run ends."""
+        return round(self.trainer.estimated_stepping_batches - self._shift)
+
+    @property
+    def _shift(self) -> float:
+        configs = self.trainer.lr_scheduler_configs
+        return getattr(configs[0].scheduler, "shift", 0.0) if configs else 0.0
+
     def param_groups(self) -> ParamGroups:
         """Return the parameter groups for the optimizer."""
         raise NotImplementedError
@@ -61,5 +76,5 @@ class ScheduledTask(LightningModule):
             raise ValueError("without a data module, the task needs a batch_size")
         optimizer = self.make_optimizer(self.schedule.effective_batch(batch_size, self.trainer))
         rank_zero_info(self.schedule.describe(optimizer, batch_size, self.trainer))
-        scheduler = self.schedule.lr_scheduler(optimizer, batch_size, self.trainer)
+        scheduler = self.schedule.lr_scheduler(optimizer, batch_size, self.trainer, rank_zero_info)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -14,6 +14,7 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from conmim_lightning.files import write_text
 from conmim_lightning.weights.exported import ExportedModel, check_empty, sha256_of
 from conmim_lightning.weights.state_diff import state_diff
 
@@ -58,8 +59,8 @@ class TimmFolder:
         save_for_hf(copy, str(output), model_args=arguments, safe_serialization=True)
         config = json.loads((output / "config.json").read_text())
         config["sha256"] = sha256_of(output / "model.safetensors")  # timm ignores it, ``read_weights`` compares it
-        (output / "config.json").write_text(json.dumps(config, indent=2))
-        (output / "README.md").write_text(model.card)
+        write_text(output / "config.json", json.dumps(config, indent=2))
+        write_text(output / "README.md", model.card)
         return f'timm.create_model("local-dir:{output}", pretrained=True, num_classes=0)'
 
 

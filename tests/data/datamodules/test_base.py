@@ -85,8 +85,9 @@ def test_another_batch_size_from_the_end_of_an_epoch_keeps_the_epoch(scenes_root
 
 
 def test_a_position_within_a_batch(scenes_root: Path):
-    with pytest.raises(ValueError, match=r"8 samples into epoch 0, which is not a multiple of the batch of 16 x 1"):
-        indices(scenes_root, {"epoch": 0, "samples": 8, "batches": 1}, batch_size=16)
+    with pytest.warns(UserWarning, match="8 samples into epoch 0, within a batch of 16; 8 samples are seen again"):
+        repeated = indices(scenes_root, {"epoch": 0, "samples": 8, "batches": 1}, batch_size=16)
+    assert repeated == indices(scenes_root, {"epoch": 0, "samples": 0, "batches": 0}, batch_size=16)
 
 
 def test_a_changed_collection_warns(scenes_root: Path, tmp_path: Path):

@@ -1,5 +1,3 @@
-import pytest
-
 from conmim_lightning.data.samplers.position import DataPosition
 
 
@@ -13,7 +11,7 @@ def test_a_resumed_run_counts_from_where_it_began():
     assert first.after(16, global_batch=8, batches_per_epoch=6) == first
 
 
-def test_devices_share_the_samples():
-    assert DataPosition(1, 32, 4).samples_per_device(4, 2) == 16
-    with pytest.raises(ValueError, match=r"8 samples into epoch 0, which is not a multiple of the batch of 16 x 1"):
-        DataPosition(0, 8, 1).samples_per_device(16, 1)
+def test_another_batch_size_starts_between_two_of_its_batches():
+    assert DataPosition(1, 32, 4).rounded_down(16) == (1, 32, 4)
+    assert DataPosition(1, 24, 3).rounded_down(16) == (1, 16, 3)
+    assert DataPosition(0, 8, 1).rounded_down(16) == (0, 0, 1)

@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from conmim_lightning.callbacks.reports.drawing import as_rgb
+from conmim_lightning.files import write_text
 
 FIGURES = "pictures"
 """Name of the folder for drawn images within the run's folder."""
@@ -78,7 +79,7 @@ class DenseReport(Callback):
         """Write ``per_class.tsv`` on the first device."""
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
-            (self.dirpath / "per_class.tsv").write_text(text, encoding="utf-8", errors="replace")
+            write_text(self.dirpath / "per_class.tsv", text, errors="replace")
 
     def _choose(self, trainer: Any, split: str) -> None:
         count = len(trainer.datamodule.sources[split])

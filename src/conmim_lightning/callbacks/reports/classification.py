@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from conmim_lightning.callbacks.reports.tables import confused_with
+from conmim_lightning.files import replacing, write_text
 
 _MAX_NAMED = 40  # with more classes, the figure shows no names
 _MAX_NUMBERED = 20  # with more classes, the figure shows no counts
@@ -45,7 +46,7 @@ class ClassificationReport(Callback):
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
             names = list(pl_module.classes)  # type: ignore[arg-type]
-            (self.dirpath / "per_class.tsv").write_text(_per_class(matrix, names), encoding="utf-8", errors="replace")
+            write_text(self.dirpath / "per_class.tsv", _per_class(matrix, names), errors="replace")
             _draw(matrix, names, self.dirpath / "confusion.png")
 
 
@@ -76,4 +77,5 @@ def _draw(matrix: NDArray[np.int64], names: list[str], path: Path) -> None:
             color = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the class")
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)

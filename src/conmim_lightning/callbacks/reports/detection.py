@@ -10,6 +10,7 @@ from torch import Tensor
 from conmim_lightning.callbacks.gather import gather_objects
 from conmim_lightning.callbacks.reports.base import DenseReport
 from conmim_lightning.callbacks.reports.drawing import draw_objects, save_panels
+from conmim_lightning.files import write_text
 
 
 class DetectionReport(DenseReport):
@@ -75,7 +76,7 @@ class DetectionReport(DenseReport):
         if trainer.is_global_zero:
             self.predictions.parent.mkdir(parents=True, exist_ok=True)
             results.sort(key=lambda entry: (str(entry["image_id"]), -entry["score"]))
-            self.predictions.write_text(json.dumps(results))
+            write_text(self.predictions, json.dumps(results))
 
 
 def _on_cpu(objects: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from conmim_lightning.batches import Detections, Objects
+from conmim_lightning.files import replacing
 
 Color = tuple[int, int, int]
 
@@ -105,4 +106,5 @@ def save_panels(panels: Sequence[tuple[str, Tensor]], path: Path, legend: Mappin
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=_LEGEND_COLUMNS, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

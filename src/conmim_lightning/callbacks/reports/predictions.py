@@ -7,6 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from conmim_lightning.callbacks.gather import gather_objects
+from conmim_lightning.files import replacing
 
 _SHOWN = 5
 
@@ -72,8 +73,10 @@ class Predictions(Callback):
         ranks = range(1, min(_SHOWN, len(task.classes)) + 1)
         header = ["image", "class", "error", *(f"{name}_{rank}" for rank in ranks for name in ("prediction", "score"))]
         header += [f"score of {name}" for name in task.classes] if self.all_scores else []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(self.path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
             writer.writerow(header)
             writer.writerows(row[1:] for row in sorted(rows, key=lambda row: row[0]))

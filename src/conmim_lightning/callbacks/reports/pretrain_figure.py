@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.callbacks.online_probe import OnlineProbe
+from conmim_lightning.files import replacing
 
 History = list[dict[str, float]]
 
@@ -112,7 +113,8 @@ def draw_report(path: Path, curves: History, probes: History, images: list[Image
     for row, image in enumerate(images, start=rows - len(images)):
         cells = [figure.add_subplot(grid[row, column]) for column in range(columns)]
         _draw_row(cells, image, titled=row == rows - len(images))
-    figure.savefig(path, dpi=80)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80)
 
 
 def _draw_curves(axis: Axes, curves: History, names: dict[str, str], style: str = "-") -> None:

@@ -81,11 +81,10 @@ class ResumableDataModule(LightningDataModule):
         return taken
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training loader, from the position of a resumed run; ValueError if that lies within a batch."""
+        """Return the training loader, from the position of a resumed run."""
         sampler = self._sampler()
         self._check_fingerprint()
-        consumed = self._resume_from.samples_per_device(self.batch_size, self._world_size())
-        sampler.resume(self._resume_from.epoch, consumed)
+        sampler.resume(self._resume_from.epoch, self._resume_from.samples // self._world_size())
         return train_loader(
             self.train_set,
             sampler=sampler,
@@ -102,15 +101,39 @@ class ResumableDataModule(LightningDataModule):
             finished = cast(ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
             position = position.after(
                 finished,
-                global_batch=self.batch_size * self._world_size(),
+                global_batch=self._global_batch(),
                 batches_per_epoch=int(self.trainer.num_training_batches),
             )
-        return position._asdict() | {"fingerprint": self.fingerprint}
+        return position._asdict() | {"fingerprint": self.fingerprint, "global_batch": self._global_batch()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at a stored position."""
-        self._resume_from = DataPosition(*(state_dict[name] for name in DataPosition._fields))
+        """Continue at a stored position, also with another batch size or number of devices."""
+        stored = DataPosition(*(state_dict[name] for name in DataPosition._fields))
+        self._resume_from = stored.rounded_down(self._global_batch())
         self._resumed_fingerprint = state_dict.get("fingerprint")
+        if state_dict.get("global_batch", self._global_batch()) != self._global_batch():
+            self._count_batches_again()
+        if repeated := stored.samples - self._resume_from.samples:
+            rank_zero_warn(
+                f"the checkpoint is {stored.samples} samples into epoch {stored.epoch}, within a batch of "
+                f"{self._global_batch()}; {repeated} samples are seen again"
+            )
+
+    def _count_batches_again(self) -> None:
+        """Replace the number of finished batches of this epoch, which Lightning restores, by that of the new size."""
+        connector = getattr(self.trainer, "_checkpoint_connector", None)
+        loops = (getattr(connector, "_loaded_checkpoint", None) or {}).get("loops")
+        if not loops:
+            return
+        current = loops["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        if not current["ready"]:
+            return
+        samples = self._resume_from.samples or len(self.source)  # 0 samples: the epoch has ended
+        change = samples // self._global_batch() - current["ready"]
+        current |= {name: count + change for name, count in current.items()}
+
+    def _global_batch(self) -> int:
+        return self.batch_size * self._world_size()
 
     def _check_fingerprint(self) -> None:
         """Raise ValueError if devices see different images; warn if the images have changed since the checkpoint."""
@@ -128,7 +151,7 @@ class ResumableDataModule(LightningDataModule):
     def _check_fills(self) -> None:
         """Raise ValueError unless the images fill a global batch."""
         world = self._world_size()
-        if len(self.source) < self.batch_size * world:
+        if len(self.source) < self._global_batch():
             raise ValueError(
                 f"{len(self.source)} images from {self.root!r} do not fill one batch of {self.batch_size} x "
                 f"{world} devices; set data.batch_size to at most {len(self.source) // world}"

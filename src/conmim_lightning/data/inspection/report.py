@@ -18,6 +18,7 @@ from conmim_lightning.data.inspection.duplicates import exact_duplicates, near_d
 from conmim_lightning.data.inspection.survey import AnnotationFault, Survey, survey
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.sources.name_list import to_line
+from conmim_lightning.files import write_text
 
 _SIDES = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 31)  # pixels; bins of the histogram
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -142,7 +143,7 @@ class Inspection:
         self._write_list("exclude.tsv", excluded, source)
         counts = {kind: len(by_index) for kind, by_index in reasons.items()}
         report = _statistics(images, source) | counts | {"excluded": len(excluded)}
-        (self.output / "inspection.json").write_text(json.dumps(report, indent=1))
+        write_text(self.output / "inspection.json", json.dumps(report, indent=1))
         contact_sheet(source, decoder, self._rows(findings, len(source)), self.output / "contact_sheet.png")
         return report
 

@@ -22,15 +22,6 @@ class DataPosition(NamedTuple):
         epochs, within = divmod(started + batches - self.batches, batches_per_epoch)
         return DataPosition(self.epoch + epochs, within * global_batch, batches)
 
-    def samples_per_device(self, batch_size: int, num_devices: int) -> int:
-        """Return the number of samples of the epoch that each device has already used.
-
-        Raises:
-            ValueError: the position is not between two batches.
-        """
-        if self.samples % (batch_size * num_devices):
-            raise ValueError(
-                f"the checkpoint is {self.samples} samples into epoch {self.epoch}, which is not a multiple of the "
-                f"batch of {batch_size} x {num_devices} devices; resume with the interrupted run's global batch size"
-            )
-        return self.samples // num_devices
+    def rounded_down(self, global_batch: int) -> "DataPosition":
+        """Return the last position between two batches of another size; a few samples are seen again."""
+        return self._replace(samples=self.samples // global_batch * global_batch)

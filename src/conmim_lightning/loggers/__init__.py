@@ -1,0 +1,1 @@
+"""Loggers that continue the records of a resumed run."""

@@ -1,0 +1,81 @@
+"""Metrics as CSV, continued by a resumed run."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from conmim_lightning.files import naming, replacing
+
+Rows = list[dict[str, Any]]
+
+
+class RunCSVLogger(CSVLogger):
+    """``CSVLogger`` that keeps the rows of an earlier process of the same run; Lightning's deletes them.
+
+    Args:
+        *args: see ``CSVLogger``.
+        first_step: first step that this process logs, counted from 0. Earlier rows with this step or a later one are
+            dropped, because they are logged again; rows of earlier steps stay.
+        **kwargs: see ``CSVLogger``.
+    """
+
+    def __init__(self, *args: Any, first_step: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first_step = first_step
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:  # type: ignore[override]
+        """Writer of the file; the earlier rows are read when it is first used."""
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir, self.first_step)
+        return self._experiment
+
+
+class _Writer(ExperimentWriter):
+    """Writer that appends rows; a new column rewrites the file, completely or not at all."""
+
+    def __init__(self, log_dir: str, first_step: int) -> None:
+        super().__init__(log_dir=log_dir)
+        path = Path(self.metrics_file_path)
+        rows = [row for row in _read(path) if int(row["step"]) < first_step]
+        self.metrics_keys = sorted({key for row in rows for key in row})
+        if rows:
+            self._rewrite(rows)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _check_log_dir_exists(self) -> None:
+        """Accept a folder that holds files."""
+
+    def save(self) -> None:
+        """Write the new rows."""
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        if self._record_new_keys() or not path.exists():
+            self._rewrite([*_read(path), *self.metrics])
+        else:
+            with naming(path), path.open("a", newline="") as file:
+                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
+        self.metrics = []
+
+    def _rewrite(self, rows: Rows) -> None:
+        with replacing(self.metrics_file_path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _read(path: Path) -> Rows:
+    """Return the complete rows of a file, without empty cells; a killed process may leave an incomplete last line."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = [{key: cell for key, cell in row.items() if key and cell} for row in csv.DictReader(lines)]
+    return [row for row in rows if str(row.get("step", "")).isdigit()]

@@ -1,0 +1,32 @@
+"""Settings of a Trainer that must be checked or changed before a run."""
+
+import os
+from typing import Any
+
+from conmim_lightning.config.check import Config
+
+_ALWAYS = 2  # processes that any machine may run, to try a distributed run
+
+
+def check_devices(trainer: Config) -> None:
+    """Raise ValueError for more processes on the CPU than it has cores: they would wait for each other for ever."""
+    devices = trainer.get("devices")
+    if not isinstance(devices, int) or not _is_cpu(trainer):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if devices > max(_ALWAYS, cores):
+        raise ValueError(f"trainer.devices is {devices}, but this machine has {cores} CPU cores and no GPU is used")
+
+
+def use_own_signals(trainer: Any) -> None:
+    """Leave the signals to ``signals.stop_signals``: Lightning's handlers wait for other ranks, or end in silence."""
+    trainer._signal_connector.register_signal_handlers = lambda: None
+
+
+def _is_cpu(trainer: Config) -> bool:
+    accelerator = trainer.get("accelerator", "auto")
+    if accelerator != "auto":
+        return accelerator == "cpu"
+    import torch
+
+    return not torch.cuda.is_available() and not torch.backends.mps.is_available()
