@@ -1,7 +1,7 @@
 """Kill runs at random moments and compare their weights with those of uninterrupted runs: ``make soak``.
 
-Pre-training, fine-tuning and segmentation, each with 0, 1 and 2 loader processes; the command that is repeated after each
-kill is the same line, with ``resume=auto``.
+Pre-training, fine-tuning and segmentation, each with 0, 1 and 2 loader processes. The command that is repeated after
+each kill is the same line, with ``resume=auto``.
 """
 
 import argparse
@@ -23,7 +23,9 @@ from conmim_lightning.data.synthetic.scene_files import write_scenes
 NO_WARMUP = ["schedule.warmup_epochs=0"]
 TASKS = {
     "pre-training": lambda root: ["experiment=quickstart", *tiny_overrides(root), *NO_WARMUP, "schedule.epochs=60"],
-    "fine-tuning": lambda root: ["experiment=quickstart_finetune", *tiny_labelled(root), *NO_WARMUP, "schedule.epochs=60"],
+    "fine-tuning": lambda root: [
+        "experiment=quickstart_finetune", *tiny_labelled(root), *NO_WARMUP, "schedule.epochs=60",
+    ],
     "segmentation": lambda root: [
         "experiment=quickstart_segmentation", *tiny_dense(root, "segmentation"), "schedule.warmup_steps=0",
         "schedule.steps=360", "+trainer.limit_val_batches=1",

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,17 +23,21 @@ def test_an_error_that_names_a_file_keeps_it():
 def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "first")
-    with pytest.raises(OSError, match="a.txt"), replacing(path) as temporary:
+
+    def fail(temporary):
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"a\.txt"), replacing(path) as temporary:
+        fail(temporary)
     assert path.read_text() == "first"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_the_full_device_is_an_error_with_a_name():
-    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"), naming("/dev/full"):
-        with open("/dev/full", "w") as file:
-            file.write("x")
+    full = Path("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"), naming(full):
+        full.write_text("x")
 
 
 def test_the_suffix_stays_for_libraries_that_choose_the_format_by_it(tmp_path):

@@ -9,9 +9,9 @@ from conmim_lightning.signals import STOP_SIGNALS, StoppedError, active_handler,
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_stops_at_once(number):
     before = signal.getsignal(number)
-    with pytest.raises(StoppedError, match=f"{number.name} stopped the command during the test") as caught:
-        with stop_signals() as handler:
-            handler.advice = lambda: " during the test"
+    with stop_signals() as handler:
+        handler.advice = lambda: " during the test"
+        with pytest.raises(StoppedError, match=f"{number.name} stopped the command during the test") as caught:
             signal.raise_signal(number)
     assert caught.value.status == 128 + number
     assert signal.getsignal(number) == before
@@ -19,11 +19,14 @@ def test_a_signal_stops_at_once(number):
 
 
 def test_code_that_tolerates_errors_does_not_swallow_a_stop():
-    with pytest.raises(StoppedError), stop_signals():
+    def tolerant():
         try:
             signal.raise_signal(signal.SIGTERM)
         except Exception:
             pytest.fail("a stop is no Exception")
+
+    with pytest.raises(StoppedError), stop_signals():
+        tolerant()
 
 
 def test_a_deferred_signal_is_remembered_and_the_second_stops():
