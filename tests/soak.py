@@ -22,13 +22,13 @@ from conmim_lightning.data.synthetic.scene_files import write_scenes
 
 NO_WARMUP = ["schedule.warmup_epochs=0"]
 TASKS = {
-    "pre-training": lambda root: ["experiment=quickstart", *tiny_overrides(root), *NO_WARMUP, "schedule.epochs=60"],
+    "pre-training": lambda root: ["experiment=quickstart", *tiny_overrides(root), *NO_WARMUP, "schedule.epochs=180"],
     "fine-tuning": lambda root: [
-        "experiment=quickstart_finetune", *tiny_labelled(root), *NO_WARMUP, "schedule.epochs=60",
+        "experiment=quickstart_finetune", *tiny_labelled(root), *NO_WARMUP, "schedule.epochs=180",
     ],
     "segmentation": lambda root: [
         "experiment=quickstart_segmentation", *tiny_dense(root, "segmentation"), "schedule.warmup_steps=0",
-        "schedule.steps=360", "+trainer.limit_val_batches=1",
+        "schedule.steps=1080", "+trainer.limit_val_batches=1",
     ],
 }  # fmt: skip
 COMMON = [

@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> "Trainer":
         _run_stages(trainer, task, data, config, resume)
     finally:
         for logger in trainer.loggers:  # the next run of a sweep must not continue this run's log
-            getattr(logger.experiment, "finish", lambda: None)()
+            getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
     return trainer
 
 
@@ -167,7 +167,7 @@ def _ends_early(trainer: "Trainer", task: Any, resumed_step: int) -> bool:
     """Return whether training ended before its end, and say so; also say if there was nothing to do."""
     from lightning.pytorch.utilities import rank_zero_info
 
-    done, epochs = trainer.global_step, trainer.fit_loop.epoch_progress.current.processed
+    done, epochs = trainer.global_step, trainer.current_epoch
     planned = getattr(task, "planned_steps", trainer.estimated_stepping_batches)
     by_steps = 0 < trainer.max_steps <= done
     if not by_steps and not 0 < (trainer.max_epochs or 0) <= epochs:

@@ -1,8 +1,10 @@
 """Writing of checkpoints that are complete or absent."""
 
+import io
 import os
+from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -36,9 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.on_write_error = on_write_error
         self.failed = False
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write the checkpoint; see ``on_write_error``."""
         if "://" in os.fspath(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -56,10 +56,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             )
 
 
-class _Recorder:
+class _Recorder(io.RawIOBase):
     """File that remembers the OSError of a write, which torch replaces by an error of its own."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BufferedWriter) -> None:
         self.file = file
         self.error: OSError | None = None
 
@@ -78,7 +78,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         recorder = _Recorder(file)
         try:
-            torch.save(checkpoint, recorder)
+            torch.save(checkpoint, cast(BinaryIO, recorder))
             recorder.flush()
         except Exception as error:
             if recorder.error is None:

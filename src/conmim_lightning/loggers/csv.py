@@ -31,8 +31,9 @@ class RunCSVLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:  # type: ignore[override]
         """Writer of the file; the earlier rows are read when it is first used."""
-        if self._experiment is None:
+        if not isinstance(self._experiment, ExperimentWriter):
             self._experiment = _Writer(self.log_dir, self.first_step)
+        assert isinstance(self._experiment, ExperimentWriter)
         return self._experiment
 
 

@@ -133,8 +133,8 @@ class Schedule:
     def plan(self, batch_size: int, trainer: StepCounts) -> Plan:
         """Return the length of the run."""
         steps, epochs = self.total_steps(trainer), trainer.max_epochs
-        by_steps = trainer.max_steps > 0 or not epochs or epochs < 1
-        return Plan(steps, None if by_steps else steps // epochs, self.effective_batch(batch_size, trainer))
+        per_epoch = steps // epochs if epochs and epochs > 0 > trainer.max_steps else None
+        return Plan(steps, per_epoch, self.effective_batch(batch_size, trainer))
 
     def effective_batch(self, batch_size: int, trainer: StepCounts) -> int:
         """Return the images per optimizer step, over all devices and accumulated batches.

@@ -26,4 +26,5 @@ class LocalBuffersDDPStrategy(DDPStrategy):
             raise ValueError(f"trainer.strategy.timeout must be above 0 seconds, got {timeout}")
         known = inspect.signature(DistributedDataParallel.__init__).parameters
         argument = next(name for name in _ARGUMENTS if name in known)
-        super().__init__(timeout=timedelta(seconds=timeout), **({argument: False} | kwargs))
+        arguments: dict[str, Any] = {argument: False, "timeout": timedelta(seconds=timeout)} | kwargs
+        super().__init__(**arguments)
