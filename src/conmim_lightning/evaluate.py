@@ -15,6 +15,7 @@ from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import own_job, run_command
 from conmim_lightning.runtime.results import METRICS, format_metrics, print_existing, write_json
+from conmim_lightning.runtime.secrets import masked_keys
 from conmim_lightning.runtime.trust import recorded_reports
 
 _FILES = (METRICS, "per_class.tsv", "confusion.png", "pictures", "test_broken_images.tsv")
@@ -70,6 +71,10 @@ def _data_config(config: Config, recorded: Config) -> Config:
     if config["images"]:
         changes["predict_root"] = config["images"]
     merged = OmegaConf.merge(recorded["data"], changes)
+    if masked := masked_keys(OmegaConf.to_container(merged)):
+        raise ValueError(
+            f"the record of the run has no credentials; give these values again: data.{', data.'.join(masked)}"
+        )
     return check(OmegaConf.create({"data": merged}), None)["data"]
 
 

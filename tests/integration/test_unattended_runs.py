@@ -124,7 +124,7 @@ def test_a_second_run_in_a_folder_is_rejected_before_it_replaces_anything(make, 
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
 
 
-@pytest.mark.parametrize(("batch", "end"), [(16, 13), (4, 28)])
+@pytest.mark.parametrize("batch", [16, 4])
 @pytest.mark.parametrize("stop", [6, 8])
 def test_another_batch_size_ends_the_schedule_where_the_images_end(
     make, tmp_path, monkeypatch, caplog, batch, end, stop

@@ -27,6 +27,7 @@ def run(tmp_path):
     for step in (6, 12, 18):
         save(tmp_path, step, age=100 - step)
     (tmp_path / "checkpoints" / "last.ckpt").symlink_to("step0000018.ckpt")
+    (tmp_path / "checkpoints" / ".step0000024.partial-77.ckpt").touch()  # of a process that was killed while it wrote
     return tmp_path
 
 

@@ -1,4 +1,5 @@
 import argparse
+import random
 
 import pytest
 import torch
@@ -40,6 +41,9 @@ def test_files_that_are_no_checkpoints(tmp_path):
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ValueError, match=r"cut.ckpt' is not a readable checkpoint"):
         read_torch(tmp_path / "cut.ckpt")
+    (tmp_path / "empty.ckpt").touch()
+    with pytest.raises(ValueError, match=r"empty.ckpt' is not a readable checkpoint: EOFError"):
+        read_torch(tmp_path / "empty.ckpt")
     torch.save(RUN["state_dict"], tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="is not a checkpoint of a training run: it lacks the training state"):
         read_checkpoint(tmp_path / "weights.pth")
@@ -63,3 +67,40 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     torch.load(tmp_path / "a.ckpt", weights_only=True)
     with pytest.raises(ValueError, match=r"a.ckpt' is damaged: the content of its entry 'a/data/0' differs"):
         read_checkpoint(tmp_path / "a.ckpt")
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """The content with flipped bits, replaced, removed or inserted bytes, or cut."""
+    changed = bytearray(content)
+    kind = draw.choice(["flip", "replace", "remove", "insert", "cut"])
+    start, length = draw.randrange(len(content)), draw.randint(1, 64)
+    if kind == "flip":
+        for _ in range(draw.randint(1, 4)):
+            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+    elif kind == "replace":
+        changed[start : start + length] = draw.randbytes(len(changed[start : start + length]))
+    elif kind == "remove":
+        del changed[start : start + length]
+    elif kind == "insert":
+        changed[start:start] = draw.randbytes(length)
+    else:
+        del changed[start:]
+    return bytes(changed)
+
+
+def test_a_thousand_mutated_checkpoints_are_rejected_or_equal(tmp_path):
+    """No other error than ValueError, no tensor that differs."""
+    state = {f"layer{index}": torch.randn(8, 9) for index in range(6)}
+    torch.save(RUN | {"state_dict": state, "run": {"config": {"task": {"depth": 2}}}}, tmp_path / "whole.ckpt")
+    content, draw, path = (tmp_path / "whole.ckpt").read_bytes(), random.Random(0), tmp_path / "a.ckpt"
+    rejected = 0
+    for _ in range(1000):
+        path.write_bytes(mutated(content, draw))
+        try:
+            read = read_checkpoint(path)["state_dict"]
+        except ValueError:
+            rejected += 1
+            continue
+        assert read.keys() == state.keys()
+        assert all(torch.equal(read[name], state[name]) for name in state)
+    assert rejected > 900

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from conmim_lightning.config.resolvers import RUN_NAME, register_resolvers
 from conmim_lightning.runtime.errors import user_errors
 from conmim_lightning.runtime.ranks import global_rank
-from conmim_lightning.runtime.secrets import MaskedStream, mask_records
+from conmim_lightning.runtime.secrets import MaskedStream, mask_records, mask_text
 from conmim_lightning.signals import stop_signals
 from conmim_lightning.slurm import job_id
 
@@ -40,13 +40,15 @@ def run_command(main: Callable[[], object]) -> None:
 @contextmanager
 def own_job() -> Iterator[None]:
     """Pass folder and overrides to launched processes by the environment, which is restored at the end."""
-    before = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, _RUN_DIR, _OVERRIDES)}
+    before, words = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, _RUN_DIR, _OVERRIDES)}, sys.argv[1:]
     if "LOCAL_RANK" not in os.environ:
         os.environ[_RUN_DIR] = HydraConfig.get().runtime.output_dir
         os.environ[_OVERRIDES] = json.dumps(list(HydraConfig.get().overrides.task))
+        sys.argv[1:] = map(mask_text, words)  # which loggers record; launched processes take their overrides from above
     try:
         yield
     finally:
+        sys.argv[1:] = words
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

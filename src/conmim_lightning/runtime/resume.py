@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from conmim_lightning.files import PARTIAL
 from conmim_lightning.slurm import is_restarted, job_id
 from conmim_lightning.weights.checkpoint import Checkpoint, read_checkpoint
 
@@ -61,7 +62,8 @@ def find_resume(resume: str | None, run_dir: str) -> Resume:
 
 def checkpoints(run_dir: str | os.PathLike[str]) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
-    files = {path.resolve() for path in Path(run_dir, "checkpoints").glob("*.ckpt") if path.exists()}
+    named = [path for path in Path(run_dir, "checkpoints").glob("*.ckpt") if PARTIAL not in path.name]
+    files = {path.resolve() for path in named if path.exists()}
     return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 

@@ -31,7 +31,7 @@ def read_torch(path: str | os.PathLike[str]) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damaged files may raise any exception
-        raise ValueError(f"{path!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path!r} is not a readable checkpoint: {first_line(error)}") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -59,6 +59,11 @@ def is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
     return (
         isinstance(content, Mapping) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_entries(path: str) -> None:

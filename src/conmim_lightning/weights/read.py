@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from timm.models import is_model
 from torch import Tensor
 
-from conmim_lightning.weights.checkpoint import is_checkpoint, is_state, read_torch
+from conmim_lightning.weights.checkpoint import first_line, is_checkpoint, is_state, read_torch
 from conmim_lightning.weights.exported import sha256_of
 
 Branch = Literal["teacher", "student"]
@@ -125,7 +125,7 @@ def _from_timm(name: str) -> Weights:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # raised by the network, the hub or timm
-        raise ValueError(f"timm's weights {name!r} are not available: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"timm's weights {name!r} are not available: {first_line(error)}") from error
     pretrained = cast(dict[str, Any], model.pretrained_cfg)
     return Weights(model.state_dict(), f"timm's {name}", {}, list(pretrained["mean"]), list(pretrained["std"]))
 
