@@ -406,3 +406,34 @@ def test_help_does_not_wait_for_heavy_imports(command_name):
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "hydra" in loaded
     assert not loaded & {"torch", "lightning", "timm", "torchvision", "torchmetrics", "matplotlib", "wandb"}
+
+
+@pytest.mark.ddp
+def test_the_jobs_of_a_parallel_sweep_have_one_folder_and_one_table(tmp_path, tiny):
+    """Without probes, the table shows the training metrics."""
+    done = command("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "experiment=quickstart", *tiny,
+                   "logger=csv",
+                   "debug=two_steps", "~callbacks.report", "~callbacks.probe", "loss.temperature=0.05,0.1",
+                   cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert {path.parent.name for path in folder.glob("*/run.yaml")} == {"0", "1"}
+    header, *rows = (folder / "sweep.tsv").read_text().splitlines()
+    assert "train/loss mean" in header.split("\t")
+    assert len(rows) == 2
+
+
+@pytest.mark.slow
+def test_a_sweeper_optimises_the_objective(tmp_path, tiny):
+    words = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=minimize",
+             "experiment=quickstart", *tiny, "logger=csv", "debug=two_steps", "~callbacks.report", "~callbacks.probe",
+             "loss.temperature=interval(0.05,0.3)"]  # fmt: skip
+    done = command(*words, "objective=train/loss", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Best value: " in done.stdout + done.stderr
+    assert len(list(tmp_path.glob("runs/*/*/*/metrics.json"))) == 2
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the sweeper optimises a metric; name it, such as objective=val/knn_top1" in done.stderr
+    done = command(*words, "objective=train/los", cwd=tmp_path)
+    assert "objective=train/los: unknown; did you mean train/loss" in done.stderr

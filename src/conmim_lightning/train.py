@@ -17,7 +17,7 @@ from conmim_lightning.files import check_writable
 from conmim_lightning.runtime.allocator import keep_freed_memory
 from conmim_lightning.runtime.devices import check_devices, use_own_signals
 from conmim_lightning.runtime.errors import quiet_libraries
-from conmim_lightning.runtime.launch import own_job, run_command
+from conmim_lightning.runtime.launch import check_objective, own_job, run_command
 from conmim_lightning.runtime.ranks import global_rank, local_rank
 from conmim_lightning.runtime.results import METRICS, format_metrics, objective, write_json
 from conmim_lightning.signals import active_handler
@@ -196,6 +196,7 @@ def _print_results(folder: Path) -> None:
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Run one job in its own folder; processes that it launches use the same folder. Return a sweep's objective."""
+    check_objective(cfg.objective)
     with own_job():
         trainer = run(cfg)
         folder = Path(cfg.paths.run_dir)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from datetime import timedelta
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from conmim_lightning.config.resolvers import RUN_NAME, register_resolvers
 from conmim_lightning.runtime.errors import user_errors
 from conmim_lightning.runtime.ranks import global_rank
-from conmim_lightning.runtime.secrets import MaskedStream, mask_records, mask_text
+from conmim_lightning.runtime.secrets import mask_text, masked_output
 from conmim_lightning.signals import stop_signals
 from conmim_lightning.slurm import job_id
 
@@ -28,9 +28,7 @@ _PATIENCE = timedelta(minutes=5)
 def run_command(main: Callable[[], object]) -> None:
     """Run a command: name its run, then call ``main``; errors and signals end it with one message."""
     register_resolvers()
-    mask_records()
-    streams = redirect_stdout(MaskedStream(sys.stdout)), redirect_stderr(MaskedStream(sys.stderr))  # type: ignore[type-var]
-    with streams[0], streams[1], user_errors(), stop_signals() as handler:
+    with masked_output(), user_errors(), stop_signals() as handler:
         handler.advice = lambda: " before it was complete"
         as_launched_rank()
         name_run()
@@ -53,6 +51,14 @@ def own_job() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def check_objective(objective: str | None) -> None:
+    """Raise ValueError if a sweeper optimises a metric, but none is named."""
+    config = HydraConfig.get()
+    is_multirun = config.mode is not None and config.mode.name == "MULTIRUN"
+    if objective is None and is_multirun and "direction" in config.sweeper:  # as Optuna's
+        raise ValueError("the sweeper optimises a metric; name it, such as objective=val/knn_top1")
 
 
 def as_launched_rank() -> None:

@@ -2,8 +2,11 @@
 
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -56,19 +59,23 @@ def masked_keys(value: Any, name: str = "") -> list[str]:
     return [*names, name] if isinstance(value, str) and MASK in value else names
 
 
-def mask_records() -> None:
-    """Mask credentials in log records from now on."""
+@contextmanager
+def masked_output() -> Iterator[None]:
+    """Mask credentials in log records, and in what is written to the standard streams, also by libraries."""
     factory = logging.getLogRecordFactory()
-    if getattr(factory, "masks", False):
-        return
 
     def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = factory(*args, **kwargs)
         record.msg, record.args = mask_text(record.getMessage()), ()
         return record
 
-    masked.masks = True  # type: ignore[attr-defined]
+    out, err = cast(TextIO, MaskedStream(sys.stdout)), cast(TextIO, MaskedStream(sys.stderr))
     logging.setLogRecordFactory(masked)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+    finally:
+        logging.setLogRecordFactory(factory)
 
 
 class MaskedStream:

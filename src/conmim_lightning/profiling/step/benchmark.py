@@ -176,7 +176,8 @@ class StepBenchmark:
             except RuntimeError as error:
                 if device.type == "cpu":
                     raise
-                result.setdefault("errors", {})[next(iter(group))] = f"{type(error).__name__}: {error}".splitlines()[0]
+                message = str(error) or type(error).__name__
+                result.setdefault("errors", {})[next(iter(group))] = message.splitlines()[0]
                 continue
             for name, values in timed.items():
                 target = other if name.startswith("baseline ") else result["variants"]
