@@ -12,8 +12,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from conmim_lightning.config.check import CONF_DIR, Config, check
+from conmim_lightning.files import check_writable
+from conmim_lightning.runtime.devices import check_devices, use_own_signals
 from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import own_job, run_command
+from conmim_lightning.runtime.ranks import global_rank
 from conmim_lightning.runtime.results import METRICS, format_metrics, print_existing, write_json
 from conmim_lightning.runtime.secrets import masked_keys
 from conmim_lightning.runtime.trust import recorded_reports
@@ -33,7 +36,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     from conmim_lightning.runtime.restore import restored_task
 
     quiet_libraries()
-    os.makedirs(config["paths"]["run_dir"], exist_ok=True)
+    check_devices(config["trainer"])
+    check_writable(config["paths"]["run_dir"])
     task, checkpoint = restored_task(config["checkpoint"], config["inference"], config["trust"])
     if type(task).test_step is _lightning_module().test_step:
         raise ValueError(
@@ -47,6 +51,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         data.category_ids = checkpoint["category_ids"]
     task.check_shapes(*data.sample_shapes)
     trainer = instantiate(config["trainer"], callbacks=_callbacks(config, recorded))
+    use_own_signals(trainer)
     if config["images"]:
         trainer.predict(task, datamodule=data, return_predictions=False)
         return {}
@@ -83,6 +88,7 @@ def _callbacks(config: Config, recorded: Config) -> list[Any]:
     from hydra.utils import instantiate
 
     from conmim_lightning.callbacks.broken_images import BrokenImages
+    from conmim_lightning.callbacks.heartbeat import Heartbeat
     from conmim_lightning.callbacks.reports.predictions import Predictions
 
     folder = config["paths"]["run_dir"]
@@ -91,7 +97,8 @@ def _callbacks(config: Config, recorded: Config) -> list[Any]:
     changes = {"dirpath": folder}
     dense_changes = {"predictions": config["predictions"]}
     dense_changes |= {} if config["pictures"] is None else {"pictures": config["pictures"]}
-    callbacks: list[Any] = [
+    callbacks: list[Any] = [Heartbeat()]
+    callbacks += [
         instantiate(node | changes | (dense_changes if "predictions" in node else {}))
         for node in reports
         if "predictions" in node or not config["images"]
@@ -109,6 +116,8 @@ def main(cfg: DictConfig) -> None:
     """Evaluate in a new folder; print the metrics and the paths of the files."""
     with own_job():
         metrics = run(cfg)
+    if global_rank() > 0:
+        return
     folder = Path(cfg.paths.run_dir)
     print(f"\n{format_metrics(metrics)}", end="")
     predictions = Path(cfg.predictions) if cfg.predictions else folder / "predictions.tsv"

@@ -1,6 +1,7 @@
 import os
 import resource
 import signal
+import tempfile
 from contextlib import contextmanager
 
 import pytest
@@ -58,3 +59,10 @@ def test_errors_that_are_not_of_the_disk_are_raised(tmp_path):
 def test_an_unknown_action():
     with pytest.raises(ValueError, match="'stop' or 'continue', got 'ignore'"):
         AtomicCheckpointIO("ignore")
+
+
+def test_the_folder_for_temporary_files_is_not_used(tmp_path, monkeypatch):
+    """It may be full, or on another file system, from which Lightning copies."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    AtomicCheckpointIO().save_checkpoint(CONTENT, tmp_path / "a.ckpt")
+    assert os.listdir(tmp_path) == ["a.ckpt"]

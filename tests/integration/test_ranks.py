@@ -166,8 +166,14 @@ def test_a_slurm_job_saves_is_requeued_and_continues(tmp_path, tiny):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
     scontrol.chmod(0o755)
+    (tmp_path / "noting.py").write_text(
+        "import os\nfrom conmim_lightning.data.synthetic import scene_files\n"
+        "def write_scenes(**arguments):\n"
+        "    open('prepared', 'a').write(os.environ['SLURM_PROCID'])\n    scene_files.write_scenes(**arguments)\n"
+    )
     two = [*tiny, *TWO, *QUIET, "trainer=slurm", "schedule.warmup_epochs=0", "schedule.epochs=60"]
-    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    two.append("data.prepare._target_=noting.write_scenes")
+    path = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
 
     def job(port: int, **more: str) -> list[subprocess.Popen[str]]:
         own = path | more
@@ -185,6 +191,7 @@ def test_a_slurm_job_saves_is_requeued_and_continues(tmp_path, tiny):
     assert [task.returncode for task in tasks] == [128 + signal.SIGUSR1] * 2, outputs
     assert (tmp_path / "asked").read_text() == "requeue 77\n", "by rank 0 alone"
     assert "job 77 is requeued" in outputs[0]
+    assert set((tmp_path / "prepared").read_text()) == {"0"}, "data is prepared once per node"
     stopped = read_checkpoint(next(tmp_path.glob("runs/slurm/*")))["global_step"]
     assert 0 < stopped < 360
     tasks = job(29715, SLURM_RESTART_COUNT="1")

@@ -1,4 +1,8 @@
 import csv
+import resource
+import signal
+
+import pytest
 
 from conmim_lightning.loggers.csv import RunCSVLogger
 
@@ -58,3 +62,16 @@ def test_rows_are_appended_and_a_kill_loses_only_what_was_not_written(tmp_path):
     logger.save()
     logger.log_metrics({"loss": 1.0}, 4)
     assert [int(row["step"]) for row in rows(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    handler, before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    log(tmp_path, range(3))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*metrics\.csv'"):
+            log(tmp_path, range(3, 99), first_step=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(rows(tmp_path)) == 3
