@@ -79,6 +79,53 @@ def killed_run(words: list[str], cwd: Path, kills: int, draw: random.Random) -> 
         return done
 
 
+FAULT = """
+import os, signal, torch
+from lightning import Callback
+class Fault(Callback):
+    def __init__(self, kind, rank):
+        self.kind, self.rank = kind, rank
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 30 and trainer.global_rank == self.rank:
+            print("FAULT", flush=True)
+            if self.kind == "with-NaN":
+                next(pl_module.model.student.parameters()).data.fill_(torch.nan)
+            else:
+                os.kill(os.getpid(), {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}[self.kind])
+"""
+
+
+def lost_ranks(root: Path) -> None:
+    """Print, for two ranks of which one is lost, the seconds until the other one ends, and its message."""
+    (root / "fault.py").write_text(FAULT)
+    overrides = [*TASKS["pre-training"](root / "scenes"), "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    overrides += ["data.batch_size=4", "logger=csv", "~callbacks.probe", "~callbacks.report", "~callbacks.progress"]
+    overrides += ["callbacks.heartbeat.timeout=10", "+callbacks.fault._target_=fault.Fault"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
+    for rank in (1, 0):
+        for kind in ("killed", "frozen", "with-NaN"):
+            own = [
+                f"+callbacks.fault.kind={kind}",
+                f"+callbacks.fault.rank={rank}",
+                f"paths.run_dir={root}/{kind}{rank}",
+            ]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "conmim_lightning.train", *overrides, *own], cwd=root, env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
+            assert process.stdout
+            started, message = float("nan"), "no message"
+            for line in process.stdout:
+                if line.startswith("FAULT"):
+                    started = time.monotonic()
+                if line.startswith("error: "):
+                    message = line.strip()[:200]
+                    break
+            print(f"rank {rank} {kind}: {time.monotonic() - started:.1f} s, {message}", flush=True)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
@@ -89,6 +136,7 @@ def main() -> None:
         root = Path(name)
         write_scenes(root / "scenes", train=48, val=24, size=64, seed=3)
         cases = [(task, workers) for task in TASKS for workers in (0, 1, 2)]
+        lost_ranks(root)
         while total < options.kills:
             for number, (task, workers) in enumerate(cases):
                 overrides = [*TASKS[task](root / "scenes"), f"data.num_workers={workers}"]

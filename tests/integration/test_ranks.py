@@ -94,7 +94,7 @@ def test_an_error_of_one_rank_ends_the_other_with_its_message(tmp_path, tiny):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: a fault of rank 1 only" in output
-    assert "rank 1 failed: a fault of rank 1 only" in output
+    assert "rank 1 failed: ValueError: a fault of rank 1 only" in output
     assert "Traceback" not in output
 
 

@@ -79,7 +79,7 @@ class Heartbeat(Callback):
         if monitor is None:
             return
         cause = monitor.blame() if _is_of_communication(exception) else ""
-        monitor.stop(_FAILED, cause or str(exception))
+        monitor.stop(_FAILED, cause or f"{type(exception).__name__}: {exception}")
         self._end_children(isinstance(exception, StoppedError))
         if cause:
             raise RankFailedError(cause) from None
