@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback
 from stopping import StopOnly, run_with
 
+from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from conmim_lightning.config.check import CONF_DIR
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.runtime.resume import checkpoints
@@ -86,6 +87,27 @@ def test_one_line_repeated_gives_the_weights_and_curves_of_an_uninterrupted_run(
     assert len(curves(tmp_path / "whole")) > 18, "steps and probes"
 
 
+@pytest.mark.parametrize("kind", ["steps", "epochs"])
+def test_a_kill_right_after_a_checkpoint_loses_no_row(make, tmp_path, monkeypatch, kind):
+    """The folder is copied at the moment at which each checkpoint appears, and every copy continues."""
+    by_steps = ["callbacks.checkpoint.every_n_epochs=null", "+callbacks.checkpoint.every_n_train_steps=5"]
+    own = [*EACH_STEP, "callbacks.probe.every_n_epochs=1", *(by_steps if kind == "steps" else [])]
+    copies, original = [], AtomicCheckpointIO.save_checkpoint
+
+    def save_and_copy(self, checkpoint, path, storage_options=None):
+        original(self, checkpoint, path, storage_options)
+        copies.append(tmp_path / f"copy{len(copies)}")
+        shutil.copytree(tmp_path / "whole", copies[-1], symlinks=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save_and_copy)
+        run(make(tmp_path / "whole", *own))
+    assert len(copies) == (4 if kind == "steps" else 3)
+    for copy in copies:
+        run(make(copy, *own, "resume=auto"))
+        assert curves(copy) == curves(tmp_path / "whole")
+
+
 def test_the_folder_of_a_run_continues_in_another_one(make, tmp_path, monkeypatch):
     run(make(tmp_path / "whole", *QUIET))
     run_with(make(tmp_path / "first", *QUIET), monkeypatch, StopOnly(8))
@@ -126,9 +148,7 @@ def test_a_second_run_in_a_folder_is_rejected_before_it_replaces_anything(make, 
 
 @pytest.mark.parametrize("batch", [16, 4])
 @pytest.mark.parametrize("stop", [6, 8])
-def test_another_batch_size_ends_the_schedule_where_the_images_end(
-    make, tmp_path, monkeypatch, caplog, batch, end, stop
-):
+def test_another_batch_size_ends_with_the_images(make, tmp_path, monkeypatch, caplog, batch, stop):
     """8 to 16 and to 4 images, after an epoch and within one."""
     run_with(make(tmp_path / "run", *QUIET, *EACH_STEP), monkeypatch, StopOnly(stop))
     with caplog.at_level(logging.INFO):

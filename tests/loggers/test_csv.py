@@ -75,3 +75,8 @@ def test_a_full_disk_names_the_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(rows(tmp_path)) == 3
+
+
+def test_a_repeated_row_is_dropped(tmp_path):
+    log(tmp_path, [0, 1, 1, 2])
+    assert [int(row["step"]) for row in rows(tmp_path)] == [0, 1, 2]

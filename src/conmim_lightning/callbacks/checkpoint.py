@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ class RunCheckpoint(ModelCheckpoint):
         self.requeue = requeue
         self._num_newest = save_top_k if several else 1
         self._saved: list[str] = []
-        self._write_failed = self._deferred_stop = self._save_due = self._flush_due = False
+        self._write_failed = self._deferred_stop = self._save_due = False
         self._stopped = 0
+        self._log_pending: Callable[[], None] | None = None
         self._handler: StopHandler | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -88,13 +90,6 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.world_size > 1:
             _skip_sigterm_check(trainer)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Write what was logged up to the last checkpoint to the disk: a resumed run logs only what follows."""
-        if self._flush_due:
-            for logger in trainer.loggers:
-                logger.save()
-        self._flush_due = False
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -111,24 +106,21 @@ class RunCheckpoint(ModelCheckpoint):
             every = self._every_n_train_steps
             self._save_due = bool(stopping) or (every > 0 and trainer.global_step % every == 0)
             return
+        self._log_pending = trainer._logger_connector.update_train_step_metrics
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if stopping:
             self._save_now(trainer, is_last=True)
-        if self._stopped:
-            trainer._logger_connector.on_batch_end()
-            trainer._logger_connector.update_train_step_metrics()  # which would follow this hook
+        self._log_pending = None
         self._raise_if_stopped(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save as usual, and if a checkpoint was due at the epoch's last batch or a signal has arrived since."""
+        self._log_pending = trainer._logger_connector.update_train_epoch_metrics
         super().on_train_epoch_end(trainer, pl_module)
         self._stopped = self._stopped or self._stopped_by(trainer)
         if self._save_due or self._stopped:
             self._save_now(trainer, is_last=bool(self._stopped))
-        self._save_due = False
-        if self._stopped:
-            trainer._logger_connector.on_epoch_end()
-            trainer._logger_connector.update_train_epoch_metrics()
+        self._log_pending, self._save_due = None, False
         self._raise_if_stopped(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,7 +153,15 @@ class RunCheckpoint(ModelCheckpoint):
         self._saved = [path for path in here if os.path.exists(path)]
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
-        """Save; if the file cannot be written, restore the state, so that the next save tries again."""
+        """Save; if the file cannot be written, restore the state, so that the next save tries again.
+
+        What Lightning logs after this hook is logged before, because a resumed run does not log it again.
+        """
+        if self._log_pending is not None:
+            self._log_pending()
+        self._log_pending = None
+        for logger in trainer.loggers:
+            logger.save()
         before = {name: copy(getattr(self, name)) for name in _STATE}
         self._write_failed = False
         super()._save_topk_checkpoint(trainer, monitor_candidates)
@@ -172,7 +172,6 @@ class RunCheckpoint(ModelCheckpoint):
         if filepath not in self._saved and self._num_newest > 1:
             self._saved.append(filepath)
         super()._save_checkpoint(trainer, filepath)
-        self._flush_due = True
         if self.checkpoint_io.on_write_error == "continue":
             self._write_failed = bool(trainer.strategy.broadcast(self.checkpoint_io.failed))
 

@@ -65,6 +65,13 @@ class OnlineProbe(Callback):
         if not self.history or self.history[-1]["step"] != trainer.global_step:
             self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the final teacher of a run that was killed after its last step and had nothing more to train."""
+        device = pl_module.device
+        pl_module.to(trainer.strategy.root_device)
+        self.on_train_end(trainer, pl_module)
+        pl_module.to(device)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all results so far."""
         return {"history": self.history}
@@ -79,7 +86,8 @@ class OnlineProbe(Callback):
         self.history.append({"step": trainer.global_step} | metrics)
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            logger.log_metrics(metrics, step=max(0, trainer.global_step - 1))  # of the step before, as Lightning
+            logger.save()
 
     @torch.no_grad()
     def _measure(

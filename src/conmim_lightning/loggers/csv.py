@@ -26,6 +26,14 @@ class RunCSVLogger(CSVLogger):
     def __init__(self, *args: Any, first_step: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.first_step = first_step
+        self._latest: tuple[int | None, dict[str, Any]] | None = None
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Add a row, unless it repeats the one before, which ``RunCheckpoint`` logs ahead of a checkpoint."""
+        latest = (step, {name: float(value) for name, value in metrics.items()})
+        if latest != self._latest:
+            super().log_metrics(metrics, step)
+        self._latest = latest
 
     @property
     @rank_zero_experiment
