@@ -55,7 +55,7 @@ ALLOWED = {
     "probes": {"metrics", "models", "optim", "torch"},
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
     "weights": {"files", "safetensors", "scipy", "timm", "torch"},
-    "data": {"batches", "files", "masking", "perturbation", "rng"}
+    "data": {"batches", "files", "signals", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
     | {"aiohttp", "faiss", "faster_coco_eval", "fsspec", "imagehash", "pyarrow", "webdataset"},
     "losses": {"torch"},

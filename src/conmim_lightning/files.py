@@ -52,8 +52,8 @@ def write_text(path: str | os.PathLike[str], text: str, errors: str = "surrogate
 
 
 def remove_partial(folder: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that a killed process left in a folder."""
-    for path in Path(folder).glob(f".*{PARTIAL}*"):
+    """Remove the temporary files that a killed process left in a folder and below."""
+    for path in Path(folder).rglob(f".*{PARTIAL}*"):
         path.unlink(missing_ok=True)
 
 

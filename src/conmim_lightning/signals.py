@@ -67,13 +67,23 @@ class StopHandler:
         return StoppedError(f"{signal.Signals(number).name} stopped the command{text}", 128 + number)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a forked loader process: the command decides, a second signal ends it
+        if os.getpid() != self._pid:  # a process that was forked without a handler of its own
             signal.signal(number, signal.SIG_DFL)
         elif self.deferring and not self.received:
             self.received = number
             self.on_first(signal.Signals(number).name)
         else:
             raise self.stopped(number, self.advice())
+
+
+def outlive_first_signal() -> None:
+    """In a loader process, ignore the first stop signal, so that the command can save; the second one ends it."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)
 
 
 _active: list[StopHandler] = []

@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from conmim_lightning.config.check import CONF_DIR, Config, check
-from conmim_lightning.files import check_writable
+from conmim_lightning.files import check_writable, remove_partial
 from conmim_lightning.runtime.allocator import keep_freed_memory
 from conmim_lightning.runtime.devices import check_devices, use_own_signals
 from conmim_lightning.runtime.errors import quiet_libraries
@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> "Trainer":
     resume = find_resume(config["resume"], run_dir)
     if global_rank() == 0:
         check_writable(run_dir)
+        remove_partial(run_dir)
         check_unused(run_dir, resume.path, continues=config["resume"] == "auto")
     seed_everything(config["seed"], workers=True, verbose=False)
     config, data, task = _build(cfg, config, resume.checkpoint)

@@ -78,7 +78,8 @@ class RunCheckpoint(ModelCheckpoint):
         """Remember signals until the end of a step."""
         super().on_train_start(trainer, pl_module)
         last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
-        if not self.last_model_path and self.file_exists(last, trainer):
+        here = trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve().parent) == self.dirpath
+        if here and not self.last_model_path and self.file_exists(last, trainer):
             self.last_model_path = last  # of the same run, whose first checkpoint does not know it
         self._deferred_stop, self._save_due, self._stopped = False, False, 0
         self._handler = active_handler() or StopHandler()
@@ -169,7 +170,7 @@ class RunCheckpoint(ModelCheckpoint):
             vars(self).update(before)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        if filepath not in self._saved and self._num_newest > 1:
+        if self._num_newest > 1 and filepath not in (*self._saved, self.last_model_path):
             self._saved.append(filepath)
         super()._save_checkpoint(trainer, filepath)
         if self.checkpoint_io.on_write_error == "continue":

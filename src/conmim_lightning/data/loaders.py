@@ -8,10 +8,12 @@ from torch.utils.data import DataLoader
 
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.samplers.epoch import ResumableSampler
+from conmim_lightning.signals import outlive_first_signal
 
 
-def one_thread(_: int) -> None:
-    """Limit a worker to one thread, since workers share the cores."""
+def start_worker(_: int) -> None:
+    """Limit a worker to one thread, since workers share the cores; let it outlive the first stop signal."""
+    outlive_first_signal()
     if get_num_threads() > 1:
         set_num_threads(1)
 
@@ -28,7 +30,7 @@ def train_loader(
         pin_memory=pin_memory,
         drop_last=True,
         collate_fn=dataset.collate,
-        worker_init_fn=one_thread,
+        worker_init_fn=start_worker,
         persistent_workers=num_workers > 0,
     )
 
@@ -59,7 +61,7 @@ def evaluation_loader(
         batch_size=batch_size,
         sampler=indices,
         num_workers=num_workers,
-        worker_init_fn=one_thread,
+        worker_init_fn=start_worker,
         collate_fn=dataset.collate,
         generator=torch.Generator(),  # otherwise the loader draws from the global one, which training uses
     )

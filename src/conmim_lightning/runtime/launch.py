@@ -99,8 +99,9 @@ def _own_arguments() -> list[str]:
 def _from_first_rank(name: str) -> str:
     """Return the first rank's name in all ranks that torchrun or a user started; else the own name."""
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    nodes = next((int(match[1]) for word in sys.argv if (match := _NUM_NODES.fullmatch(word))), 1)
-    if not by_torchrun and (nodes == 1 or "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ):
+    nodes = next((match[1] for word in sys.argv if (match := _NUM_NODES.fullmatch(word))), 1)
+    processes = int(os.environ.get("WORLD_SIZE", 1) if "RANK" in os.environ else nodes)
+    if processes == 1 or "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         return name
     from torch.distributed import TCPStore
 
@@ -118,6 +119,6 @@ def _from_first_rank(name: str) -> str:
     name = store.get(key).decode()
     if not by_torchrun:
         store.add(f"{key}/read", 1)
-        while hosts and store.add(f"{key}/read", 0) < nodes:  # the store ends with this process
+        while hosts and store.add(f"{key}/read", 0) < processes:  # the store ends with this process
             time.sleep(0.05)
     return name

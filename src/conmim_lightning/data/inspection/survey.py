@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.images.files import BrokenImageError
-from conmim_lightning.data.loaders import one_thread
+from conmim_lightning.data.loaders import start_worker
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
 
@@ -137,7 +137,7 @@ def survey(
         batch_size=_BATCH,
         num_workers=num_workers,
         collate_fn=list,
-        worker_init_fn=one_thread,
+        worker_init_fn=start_worker,
     )
     images = Survey(len(source))
     with tqdm(total=len(source), desc="inspecting", unit="img", leave=False) as bar:
