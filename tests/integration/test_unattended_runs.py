@@ -87,11 +87,12 @@ def test_one_line_repeated_gives_the_weights_and_curves_of_an_uninterrupted_run(
     assert len(curves(tmp_path / "whole")) > 18, "steps and probes"
 
 
-@pytest.mark.parametrize("kind", ["steps", "epochs"])
+@pytest.mark.parametrize("kind", ["steps", "epochs", "max_steps"])
 def test_a_kill_right_after_a_checkpoint_loses_no_row(make, tmp_path, monkeypatch, kind):
     """The folder is copied at the moment at which each checkpoint appears, and every copy continues."""
     by_steps = ["callbacks.checkpoint.every_n_epochs=null", "+callbacks.checkpoint.every_n_train_steps=5"]
-    own = [*EACH_STEP, "callbacks.probe.every_n_epochs=1", *(by_steps if kind == "steps" else [])]
+    more = {"steps": by_steps, "epochs": [], "max_steps": ["trainer.max_epochs=-1", "trainer.max_steps=16"]}
+    own = [*EACH_STEP, "callbacks.probe.every_n_epochs=1", *more[kind]]
     copies, original = [], AtomicCheckpointIO.save_checkpoint
 
     def save_and_copy(self, checkpoint, path, storage_options=None):
@@ -106,6 +107,7 @@ def test_a_kill_right_after_a_checkpoint_loses_no_row(make, tmp_path, monkeypatc
     for copy in copies:
         run(make(copy, *own, "resume=auto"))
         assert curves(copy) == curves(tmp_path / "whole")
+        assert same(copy, tmp_path / "whole"), "last.ckpt leads to the newest checkpoint"
 
 
 def test_the_folder_of_a_run_continues_in_another_one(make, tmp_path, monkeypatch):

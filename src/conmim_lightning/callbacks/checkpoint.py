@@ -1,7 +1,6 @@
 """Checkpoints from which a run resumes exactly, also after a signal."""
 
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from copy import copy
@@ -13,7 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, OnWriteError
+from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, OnWriteError, link
 from conmim_lightning.files import remove_partial
 from conmim_lightning.signals import StopHandler, StoppedError, active_handler
 from conmim_lightning.slurm import job_id, requeue
@@ -78,8 +77,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Remember signals until the end of a step."""
         super().on_train_start(trainer, pl_module)
         last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
-        here = trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve().parent) == self.dirpath
-        if here and not self.last_model_path and self.file_exists(last, trainer):
+        if self._resumed_here(trainer) and not self.last_model_path and self.file_exists(last, trainer):
             self.last_model_path = last  # of the same run, whose first checkpoint does not know it
         self._deferred_stop, self._save_due, self._stopped = False, False, 0
         self._handler = active_handler() or StopHandler()
@@ -132,6 +130,12 @@ class RunCheckpoint(ModelCheckpoint):
         self._raise_if_stopped(trainer)
         self._release_signals()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Point the link to the newest checkpoint, if a kill came before and there was nothing more to train."""
+        if self.save_last == "link" and not self._last_checkpoint_saved and self._resumed_here(trainer):
+            last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
+            self._link_checkpoint(trainer, str(Path(str(trainer.ckpt_path)).resolve()), last)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if Lightning's ``save_on_exception`` is set, and restore the handlers of signals."""
         super().on_exception(trainer, pl_module, exception)
@@ -180,13 +184,7 @@ class RunCheckpoint(ModelCheckpoint):
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
         """Replace the link atomically, so that a valid link exists even if the process is killed."""
         if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
-            temporary = Path(f"{linkpath}.new")
-            temporary.unlink(missing_ok=True)
-            try:
-                temporary.symlink_to(os.path.relpath(filepath, Path(linkpath).parent))
-            except OSError:  # a file system without links
-                shutil.copy(filepath, temporary)
-            temporary.replace(linkpath)
+            link(filepath, linkpath)
         trainer.strategy.barrier()
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
@@ -199,6 +197,10 @@ class RunCheckpoint(ModelCheckpoint):
             super()._remove_checkpoint(trainer, filepath)
         while len(self._saved) > self._num_newest:
             super()._remove_checkpoint(trainer, self._saved.pop(0))
+
+    def _resumed_here(self, trainer: Trainer) -> bool:
+        """Return whether the run continues with a checkpoint of its own folder."""
+        return trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve().parent) == self.dirpath
 
     def _stopped_by(self, trainer: Trainer) -> int:
         """Return the signal that any device received; 0 if there is none. All devices must call this."""

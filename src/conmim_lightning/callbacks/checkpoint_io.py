@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -54,6 +55,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"checkpoint {os.fspath(path)!r} could not be written: {error.strerror}; the run goes on, and the next "
                 "save tries again"
             )
+
+
+def link(path: str, linkpath: str) -> None:
+    """Let ``linkpath`` lead to a file in one step; copy the file if the file system has no links."""
+    with replacing(linkpath) as temporary:
+        try:
+            temporary.symlink_to(os.path.relpath(path, Path(linkpath).parent))
+        except OSError:
+            shutil.copy(path, temporary)
 
 
 class _Recorder(io.RawIOBase):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from lightning import LightningDataModule
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
@@ -84,6 +85,7 @@ class ResumableDataModule(LightningDataModule):
         """Return the training loader, from the position of a resumed run."""
         sampler = self._sampler()
         self._check_fingerprint()
+        self._leave_finished_epoch()
         sampler.resume(self._resume_from.epoch, self._resume_from.samples // self._world_size())
         return train_loader(
             self.train_set,
@@ -118,6 +120,20 @@ class ResumableDataModule(LightningDataModule):
                 f"the checkpoint is {stored.samples} samples into epoch {stored.epoch}, within a batch of "
                 f"{self._global_batch()}; {repeated} samples are seen again"
             )
+
+    def _leave_finished_epoch(self) -> None:
+        """Begin the next epoch after a checkpoint of an epoch's end, also with ``max_steps``.
+
+        With ``max_steps``, Lightning enters the finished epoch again, and the order of the next one changes.
+        """
+        fit_loop = getattr(self.trainer, "fit_loop", None)
+        if not getattr(fit_loop, "restarting", False):
+            return
+        progress = fit_loop.epoch_progress.current
+        if progress.ready == progress.started == progress.processed:
+            set_restarting = cast(property, _Loop.restarting).fset
+            assert set_restarting
+            set_restarting(fit_loop, False)
 
     def _count_batches_again(self) -> None:
         """Replace the number of finished batches of this epoch, which Lightning restores, by that of the new size."""
