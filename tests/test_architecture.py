@@ -13,7 +13,7 @@ EVERYWHERE = {"numpy", "PIL", "tqdm", *sys.stdlib_module_names}
 
 ALLOWED = {
     "commands": {"callbacks", "config", "data", "evaluate", "models", "profiling", "runtime", "weights"}
-    | {"files", "signals", "hydra", "lightning", "omegaconf", "torch"},
+    | {"files", "signals", "slurm", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
     "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
     "loggers": {"files", "lightning"},

@@ -3,6 +3,7 @@ import stat
 import pytest
 
 from conmim_lightning import slurm
+from conmim_lightning.signals import StoppedError
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +57,16 @@ def test_a_refused_requeue_is_told(tmp_path, monkeypatch):
     assert slurm.requeue() == "job 77 could not be requeued: Requeue disabled"
     monkeypatch.setenv("PATH", "/nowhere")
     assert slurm.requeue().startswith("job 77 could not be requeued: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "allowed", "rank", "requeued"),
+    [(138, True, "0", True), (143, True, "0", False), (138, False, "0", False), (138, True, "1", False)],
+)
+def test_only_sigusr1_requeues_and_only_once_per_job(tmp_path, monkeypatch, status, allowed, rank, requeued):
+    fake_scontrol(tmp_path, monkeypatch, "")
+    monkeypatch.setenv("SLURM_PROCID", rank)
+    error = StoppedError("SIGUSR1 stopped the run", status)
+    slurm.requeue_stopped(error, allowed)
+    assert (tmp_path / "arguments").exists() == requeued
+    assert str(error).endswith("; job 77 is requeued") == requeued

@@ -1,6 +1,7 @@
 """SLURM: the job of this process, and its requeueing."""
 
 import os
+import signal
 import subprocess
 
 _INTERACTIVE = ("bash", "interactive")  # names of jobs in which a user types commands
@@ -35,3 +36,15 @@ def requeue() -> str:
     if done.returncode:
         return f"job {job} could not be requeued: {done.stderr.strip() or f'scontrol ended with {done.returncode}'}"
     return f"job {job} is requeued"
+
+
+def requeue_stopped(error: BaseException, allowed: bool) -> None:
+    """Requeue this process's job after SIGUSR1, once, in its first process, and say so in the error's message.
+
+    Args:
+        error: error with an exit ``status`` of 128 + signal.
+        allowed: whether to requeue at all.
+    """
+    by_usr1 = getattr(error, "status", 0) == 128 + getattr(signal, "SIGUSR1", 0)
+    if allowed and by_usr1 and job_id() and os.environ.get("SLURM_PROCID", "0") == "0":
+        error.args = (f"{error}; {requeue()}",)

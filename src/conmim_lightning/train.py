@@ -20,7 +20,8 @@ from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import check_objective, own_job, run_command
 from conmim_lightning.runtime.ranks import global_rank, local_rank
 from conmim_lightning.runtime.results import METRICS, format_metrics, objective, write_json
-from conmim_lightning.signals import active_handler
+from conmim_lightning.signals import StoppedError, active_handler
+from conmim_lightning.slurm import requeue_stopped
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -59,13 +60,16 @@ def run(cfg: DictConfig) -> "Trainer":
     if global_rank() == 0:
         check_writable(run_dir)
         remove_partial(run_dir)
-        check_unused(run_dir, resume.path, continues=config["resume"] == "auto")
+        check_unused(run_dir, resume.path, continues=resume.auto)
     seed_everything(config["seed"], workers=True, verbose=False)
     config, data, task = _build(cfg, config, resume.checkpoint)
     trainer = _trainer(config, resume)
     _open(data, config["stages"][0])
     try:
         _run_stages(trainer, task, data, config, resume)
+    except StoppedError as error:
+        requeue_stopped(error, getattr(trainer.checkpoint_callback, "requeue", True))
+        raise
     finally:
         for logger in trainer.loggers:  # the next run of a sweep must not continue this run's log
             getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
@@ -131,7 +135,7 @@ def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Con
 def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config, resume: "Resume") -> None:
     """Run the stages in order and write their metrics."""
     path = Path(config["paths"]["run_dir"], METRICS)
-    metrics: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}  # of an earlier process
+    metrics: dict[str, float] = {}
     for stage in config["stages"]:
         started = time.perf_counter()
         _advise(trainer, stage, resume.path)
@@ -143,6 +147,8 @@ def _run_stages(trainer: "Trainer", task: Any, data: Any, config: Config, resume
         metrics[f"{stage}_seconds"] = time.perf_counter() - started
         if stage == "fit" and _ends_early(trainer, task, resume.step):
             break  # there is nothing to test yet
+        if stage == "fit" and trainer.global_step == resume.step and path.exists():
+            metrics = json.loads(path.read_text()) | metrics  # nothing was trained
     if trainer.is_global_zero:
         write_json(metrics, path)
 
@@ -203,7 +209,7 @@ def main(cfg: DictConfig) -> float | None:
         folder = Path(cfg.paths.run_dir)
         if trainer.is_global_zero:
             _print_results(folder)
-        return objective(cfg.objective, folder) if cfg.objective else None
+        return objective(cfg.objective, folder) if cfg.objective and trainer.is_global_zero else None
 
 
 if __name__ == "__main__":

@@ -79,7 +79,6 @@ def test_a_lost_rank_ends_the_other(tmp_path, tiny, victim, by, message):
 
 
 def test_an_error_of_one_rank_ends_the_other_with_its_message(tmp_path, tiny):
-    """Only rank 1 has a loss that is not finite."""
     (tmp_path / "only_rank_1.py").write_text(
         "from lightning import Callback\n"
         "class Fail(Callback):\n"
@@ -98,8 +97,8 @@ def test_an_error_of_one_rank_ends_the_other_with_its_message(tmp_path, tiny):
     assert "Traceback" not in output
 
 
-def test_a_signal_during_the_test_stage_ends_all_ranks(tmp_path, tiny):
-    (tmp_path / "stop_in_test.py").write_text(
+def test_a_signal_before_the_first_step_ends_all_ranks(tmp_path, tiny):
+    (tmp_path / "stop_early.py").write_text(
         "import os, signal, time\nfrom lightning import Callback\n"
         "class Stop(Callback):\n"
         "    def on_train_start(self, trainer, pl_module):\n"
@@ -108,7 +107,7 @@ def test_a_signal_during_the_test_stage_ends_all_ranks(tmp_path, tiny):
         "        time.sleep(60)\n"
     )
     process = start(
-        tmp_path, *TRAIN, *tiny, *TWO, *QUIET, "+callbacks.stop._target_=stop_in_test.Stop",
+        tmp_path, *TRAIN, *tiny, *TWO, *QUIET, "+callbacks.stop._target_=stop_early.Stop",
         environment={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     output, _ = process.communicate(timeout=60)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from callback_runs import folder_overrides
-from conftest import tiny_overrides
+from conftest import tiny_labelled, tiny_overrides
 from hydra import compose, initialize_config_dir
 from lightning import Callback
 from stopping import StopOnly, run_with
@@ -69,6 +69,11 @@ class At(Callback):
                 self.left.pop()(trainer)
 
         setattr(self, hook, act)
+
+
+@pytest.fixture
+def tiny_classes(scenes_root):
+    return tiny_labelled(scenes_root)
 
 
 def send(number: signal.Signals):
@@ -242,12 +247,12 @@ def test_a_signal_between_two_steps(make, tmp_path, monkeypatch, hook, step):
 class Quota(Callback):
     """The disk is full from one optimizer step until another."""
 
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last, self.before = first, last, resource.getrlimit(resource.RLIMIT_FSIZE)
+    def __init__(self, first: int, last: int, size: int = 20_000) -> None:
+        self.first, self.last, self.size, self.before = first, last, size, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         full = self.first <= trainer.global_step < self.last
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if full else self.before[0], self.before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size if full else self.before[0], self.before[1]))
 
     def restore(self) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
@@ -281,6 +286,43 @@ def test_continue_goes_on_and_tries_again(make, tmp_path, monkeypatch, quota):
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step0000006.ckpt", "step0000018.ckpt"]
     assert read_checkpoint(tmp_path / "run")["global_step"] == 18
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be written:UserWarning")
+def test_continue_also_keeps_the_metrics_for_later(make, tmp_path, monkeypatch, quota):
+    """The disk takes nothing at all, from the first step on: no checkpoint and no row."""
+    own = [*QUIET, *EACH_STEP, "callbacks.checkpoint.on_write_error=continue"]
+    trainer = run_with(make(tmp_path / "run", *own), monkeypatch, quota(0, 14, 10))
+    assert trainer.global_step == 18
+    assert [int(row["step"]) for row in curves(tmp_path / "run")] == list(range(18))
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["last.ckpt", "step0000018.ckpt"]
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 18
+
+
+def test_a_stop_is_saved_although_it_is_not_the_best(make, tmp_path, monkeypatch):
+    """With ``monitor``, Lightning saves only the best; the stop goes to last.ckpt."""
+    best = [
+        "+callbacks.checkpoint.monitor=optim/lr",
+        "+callbacks.checkpoint.mode=max",
+        "callbacks.checkpoint.save_top_k=1",
+    ]
+    with pytest.raises(StoppedError, match=r"after step 14; continue with resume=.*last\.ckpt"):
+        run_with(make(tmp_path / "run", *QUIET, *EACH_STEP, *best), monkeypatch, StopOnly(14, signal.SIGTERM))
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 14
+
+
+@pytest.mark.parametrize("stages", ["[fit,test]", "[test]"])
+def test_a_signal_during_the_test_stage(composed, tiny_classes, tmp_path, monkeypatch, stages):
+    overrides = ["experiment=quickstart_finetune", *tiny_classes, "schedule.epochs=1", "schedule.warmup_epochs=0"]
+    cfg = composed(*overrides, f"stages={stages}")
+    stop = At("on_test_batch_end", 6 if "fit" in stages else 0, send(signal.SIGTERM))
+    advice = (
+        "during the test; evaluate it with: evaluate checkpoint=.*last.ckpt" if "fit" in stages else "during the test"
+    )
+    with stop_signals(), pytest.raises(StoppedError, match=f"SIGTERM stopped the command {advice}") as caught:
+        run_with(cfg, monkeypatch, stop)
+    assert caught.value.status == 143
 
 
 def test_the_last_save_of_a_run_must_succeed(make, tmp_path, monkeypatch, quota):

@@ -61,8 +61,8 @@ def test_if_all_are_damaged_nothing_starts_afresh(run):
 
 
 def test_without_a_checkpoint_auto_starts_afresh_and_a_folder_is_an_error(tmp_path):
-    assert find_resume("auto", str(tmp_path)) == (None, None)
-    assert find_resume(None, str(tmp_path)) == (None, None)
+    assert find_resume("auto", str(tmp_path)) == (None, None, True)
+    assert find_resume(None, str(tmp_path)) == (None, None, False)
     with pytest.raises(ValueError, match="no checkpoint in its folder"):
         find_resume(str(tmp_path), str(tmp_path / "new"))
 
@@ -72,6 +72,18 @@ def test_a_requeued_job_continues_by_itself(run, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert find_resume(None, str(run)).step == 18
+    other = save(run.parent / "other", 3)
+    assert find_resume(str(other), str(run)).step == 18, "the job began with another run's checkpoint"
+    assert find_resume(str(other), str(run.parent / "new")).step == 3
+
+
+def test_a_requeued_job_without_a_checkpoint_starts_again_in_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "run.yaml").touch()
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    found = find_resume(None, str(tmp_path))
+    assert found == (None, None, True)
+    check_unused(str(tmp_path), found.path, continues=found.auto)
 
 
 def test_a_folder_holds_one_run(run, tmp_path_factory):

@@ -9,6 +9,8 @@ from conmim_lightning.runtime.secrets import MASK, MaskedStream, mask, mask_text
 
 SECRETS = [
     "data.root=http://user:geheim@host/set",
+    "data.root=http://user:ge/geheim@host/set",
+    "data.root=http://user:ge@geheim@host/set",
     "see http://geheim@host/a and more",
     "s3://key:geheim@bucket/a",
     "https://host/a.tar?token=geheim",
@@ -33,6 +35,10 @@ def test_credentials_are_masked(text):
         "global_pool: token",
         "backbone.class_token=true",
         "class_token: true",
+        "size mismatch for model.mask_token: copying a param",
+        "backbone.use_class_token=true",
+        "dist_token=false",
+        "signature: (a, b)",
         "api_key: null",
         "num_prefix_tokens=1",
         "http://host/a@b/c.tar",

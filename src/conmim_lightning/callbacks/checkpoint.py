@@ -13,14 +13,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from conmim_lightning.callbacks.checkpoint_io import AtomicCheckpointIO, OnWriteError, link
+from conmim_lightning.callbacks.stop_signals import agreed_signal, restore_sigterm_check, skip_sigterm_check
 from conmim_lightning.files import remove_partial
 from conmim_lightning.signals import StopHandler, StoppedError, active_handler
-from conmim_lightning.slurm import job_id, requeue
 
-_AGREE_EVERY = 16  # batches between checks for signals on other devices; each check synchronises
-_SIGTERM_CHECK = "_broadcast_sigterm_tensor"  # Lightning's method, called before each batch
+_AGREE_EVERY = 16  # optimizer steps between checks for signals on other devices; each check synchronises
 _STATE = ("best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score", "current_score")
-_STATE += ("_last_checkpoint_saved", "_last_global_step_saved", "_saved")
+_SAVED = ("_last_checkpoint_saved", "_last_global_step_saved")
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -29,7 +28,7 @@ class RunCheckpoint(ModelCheckpoint):
     - A stop within an epoch (``max_time``, ``max_steps``, anything that sets ``should_stop``) saves at once, with
       the position in the epoch; Lightning then ends the epoch, which does not save again.
     - SIGINT, SIGTERM and SIGUSR1 save after the current optimizer step and end the run with ``StoppedError``; a second
-      signal ends it at once. In a SLURM job, SIGUSR1 also requeues the job.
+      signal ends it at once. In a SLURM job, ``train`` also requeues the job after SIGUSR1.
     - A checkpoint due at the last batch of an epoch is saved at the end of the epoch: Lightning miscounts epochs after
       two resumes from last batches.
     - Between accumulated batches the run neither saves nor stops, because the accumulated gradient would be lost.
@@ -72,11 +71,14 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.strategy.checkpoint_io = self.checkpoint_io
         if trainer.is_global_zero and self.dirpath and stage == "fit":
             remove_partial(self.dirpath)
+        for logger in trainer.loggers:
+            if hasattr(logger, "on_write_error"):
+                setattr(logger, "on_write_error", self.checkpoint_io.on_write_error)  # noqa: B010
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember signals until the end of a step."""
         super().on_train_start(trainer, pl_module)
-        last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
+        last = self._last_path
         if self._resumed_here(trainer) and not self.last_model_path and self.file_exists(last, trainer):
             self.last_model_path = last  # of the same run, whose first checkpoint does not know it
         self._deferred_stop, self._save_due, self._stopped = False, False, 0
@@ -86,8 +88,7 @@ class RunCheckpoint(ModelCheckpoint):
             f"{name}: saving after this step; send it again to stop at once"
         )
         self._handler.defer()
-        if trainer.world_size > 1:
-            _skip_sigterm_check(trainer)
+        skip_sigterm_check(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -98,7 +99,7 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = False
             return
         trainer.should_stop |= self._deferred_stop
-        if not batch_idx % _AGREE_EVERY or trainer.world_size == 1:
+        if trainer.world_size == 1 or trainer.global_step % _AGREE_EVERY == 0:
             self._stopped = self._stopped_by(trainer)
         stopping = self._stopped or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches:
@@ -133,8 +134,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Point the link to the newest checkpoint, if a kill came before and there was nothing more to train."""
         if self.save_last == "link" and not self._last_checkpoint_saved and self._resumed_here(trainer):
-            last = os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
-            self._link_checkpoint(trainer, str(Path(str(trainer.ckpt_path)).resolve()), last)
+            self._link_checkpoint(trainer, str(Path(str(trainer.ckpt_path)).resolve()), self._last_path)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if Lightning's ``save_on_exception`` is set, and restore the handlers of signals."""
@@ -145,7 +145,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Let signals stop the command at once again."""
         super().teardown(trainer, pl_module, stage)
         self._release_signals()
-        vars(trainer.fit_loop.epoch_loop).pop(_SIGTERM_CHECK, None)
+        restore_sigterm_check(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return Lightning's state and the files to remove later."""
@@ -167,7 +167,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._log_pending = None
         for logger in trainer.loggers:
             logger.save()
-        before = {name: copy(getattr(self, name)) for name in _STATE}
+        before = {name: copy(getattr(self, name)) for name in (*_STATE, *_SAVED, "_saved")}
         self._write_failed = False
         super()._save_topk_checkpoint(trainer, monitor_candidates)
         if self._write_failed:
@@ -176,9 +176,16 @@ class RunCheckpoint(ModelCheckpoint):
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         if self._num_newest > 1 and filepath not in (*self._saved, self.last_model_path):
             self._saved.append(filepath)
+        before = {name: getattr(self, name) for name in _SAVED}
         super()._save_checkpoint(trainer, filepath)
         if self.checkpoint_io.on_write_error == "continue":
             self._write_failed = bool(trainer.strategy.broadcast(self.checkpoint_io.failed))
+        if self._write_failed:
+            vars(self).update(before)
+
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        if not self._write_failed:
+            super()._save_last_checkpoint(trainer, monitor_candidates)
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
@@ -198,26 +205,24 @@ class RunCheckpoint(ModelCheckpoint):
         while len(self._saved) > self._num_newest:
             super()._remove_checkpoint(trainer, self._saved.pop(0))
 
+    @property
+    def _last_path(self) -> str:
+        return os.path.join(str(self.dirpath), f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}")
+
     def _resumed_here(self, trainer: Trainer) -> bool:
         """Return whether the run continues with a checkpoint of its own folder."""
         return trainer.ckpt_path is not None and str(Path(trainer.ckpt_path).resolve().parent) == self.dirpath
 
     def _stopped_by(self, trainer: Trainer) -> int:
         """Return the signal that any device received; 0 if there is none. All devices must call this."""
-        own = self._handler.received if self._handler else 0
-        if trainer.world_size == 1:
-            return own
-        received = trainer.strategy.reduce_boolean_decision(bool(own), all=False)
-        return (own or int(signal.SIGTERM)) if received else 0
+        return agreed_signal(trainer, self._handler.received if self._handler else 0)
 
     def _raise_if_stopped(self, trainer: Trainer) -> None:
         if not self._stopped:
             return
         name, step = signal.Signals(self._stopped).name, trainer.global_step
-        text = f"{name} stopped the run after step {step}"
-        if self.requeue and name == "SIGUSR1" and job_id():
-            text += f"; {requeue()}" if trainer.is_global_zero else ""
-        raise StoppedError(f"{text}; continue with{self._how_to_resume()}", 128 + self._stopped)
+        resume = f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"
+        raise StoppedError(f"{name} stopped the run after step {step}; continue with{resume}", 128 + self._stopped)
 
     def _release_signals(self) -> None:
         if self._handler is None:
@@ -236,14 +241,10 @@ class RunCheckpoint(ModelCheckpoint):
         try:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
-            self._save_last_checkpoint(trainer, candidates)
+            if is_last and self._last_global_step_saved != trainer.global_step:  # not among the best of ``monitor``
+                self.last_model_path = self._last_path
+                self._save_checkpoint(trainer, self.last_model_path)
+            else:
+                self._save_last_checkpoint(trainer, candidates)
         finally:
             self.checkpoint_io.on_write_error = on_write_error
-
-    def _how_to_resume(self) -> str:
-        return f" resume={self.last_model_path or self.best_model_path}" if self.dirpath else "out a checkpoint"
-
-
-def _skip_sigterm_check(trainer: Any) -> None:
-    """Disable Lightning's check for SIGTERM on other devices before each batch, because it waits for the GPU."""
-    setattr(trainer.fit_loop.epoch_loop, _SIGTERM_CHECK, lambda: None)

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,7 +19,8 @@ from conmim_lightning.signals import StoppedError
 
 _INTERVAL = 1.0  # seconds between two beats
 _GRACE = 5.0  # seconds for a rank to raise its own error after another rank has failed
-_COLLECTIVE = ("gloo", "NCCL", "ProcessGroup", "Connection closed", "Connection reset", "recv", "store")
+_COLLECTIVE = ("gloo", "NCCL", "ProcessGroup", "Connection closed", "Connection reset", "TCPStore")
+_TIMED_OUT = ("timed out", "timeout")
 _RUNNING, _DONE, _FAILED = "running", "done", "failed"
 
 
@@ -78,11 +80,12 @@ class Heartbeat(Callback):
         monitor, self._monitor = self._monitor, None
         if monitor is None:
             return
-        cause = monitor.blame() if _is_of_communication(exception) else ""
+        timed_out = any(text in str(exception).lower() for text in _TIMED_OUT)
+        cause = monitor.blame(timed_out=timed_out) if _is_of_communication(exception) else ""
         monitor.stop(_FAILED, cause or f"{type(exception).__name__}: {exception}")
         self._end_children(isinstance(exception, StoppedError))
         if cause:
-            raise RankFailedError(cause) from None
+            raise RankFailedError(cause) from exception
 
     def _end_children(self, by_signal: bool) -> None:
         """End the processes that this rank launched: they may wait for it in an operation for ever."""
@@ -138,22 +141,20 @@ class _Monitor(threading.Thread):
         closing.start()
         closing.join(_INTERVAL)
 
-    def blame(self) -> str:
-        """Wait until it is clear which rank is the cause of an error of communication; return a sentence."""
-        deadline = time.monotonic() + self.timeout + _GRACE
+    def blame(self, *, timed_out: bool) -> str:
+        """Wait until it is clear which rank is the cause of an error of communication; return a sentence.
+
+        Args:
+            timed_out: whether an operation waited too long, so that all ranks may be alive.
+        """
+        deadline = time.monotonic() + (_GRACE if timed_out else self.timeout + _GRACE)
         while time.monotonic() < deadline:
             if verdict := self._verdict(patient=False):
                 return verdict
-            if self._is_behind():
-                break
             time.sleep(_INTERVAL / 2)
         reached = {self.rank: self.position} | {rank: int(beat[1]) for rank, beat in self._beats.items()}
-        slowest = min(reached, key=lambda rank: reached[rank])
         listed = ", ".join(f"rank {rank} at batch {batch}" for rank, batch in sorted(reached.items()))
-        return f"the ranks did not meet: {listed}; rank {slowest} is the last, see trainer.strategy.timeout"
-
-    def _is_behind(self) -> bool:
-        return bool(self._beats) and len({self.position, *(int(beat[1]) for beat in self._beats.values())}) > 1
+        return f"the ranks did not meet: {listed}; see trainer.strategy.timeout"
 
     def _connect(self) -> TCPStore:
         return TCPStore(
@@ -166,7 +167,7 @@ class _Monitor(threading.Thread):
 
     def _publish(self) -> None:
         self._count += 1
-        beat = (self._count, self.position, os.getpid(), socket.gethostname(), self._state, self._message)
+        beat = (self._count, self.position, os.getpid(), _machine(), self._state, self._message)
         with suppress(Exception):
             self._store.set(f"{self._prefix}/{self.rank}", "\t".join(str(item).replace("\t", " ") for item in beat))
 
@@ -182,7 +183,13 @@ class _Monitor(threading.Thread):
         self._answered = time.monotonic()
 
     def _watch(self) -> None:
+        woken = time.monotonic()
         while not self._ended.wait(_INTERVAL / 2):
+            now, before, woken = time.monotonic(), woken, time.monotonic()
+            if now - before > _GRACE:  # this process itself was stopped: the others had no chance to be heard
+                self._answered = now
+                self._seen = dict.fromkeys(self._seen, now)
+                continue
             if verdict := self._verdict(patient=True):
                 self._end_process(verdict)
 
@@ -196,11 +203,11 @@ class _Monitor(threading.Thread):
         for rank, (_, batch, pid, host, state, *message) in list(self._beats.items()):
             if state == _DONE:
                 continue
-            name = f"rank {rank} (process {pid} on {host}, at batch {batch})"
+            name = f"rank {rank} (process {pid} on {host.split('/')[0]}, at batch {batch})"
             text = ""
             if state == _FAILED:
                 text = f"rank {rank} failed: {' '.join(message)}"
-            elif host == socket.gethostname() and not _is_alive(int(pid)):
+            elif host == _machine() and not _is_alive(int(pid)):
                 text = f"{name} has died"
             elif now - self._seen[rank] > self.timeout and now - self._answered < self.timeout:
                 text = f"{name} has not responded for {self.timeout:.0f} s"
@@ -218,6 +225,13 @@ class _Monitor(threading.Thread):
             with suppress(OSError):
                 child.kill()
         os._exit(1)
+
+
+def _machine() -> str:
+    """Return the name of the machine and, on Linux, the namespace in which its process numbers are valid."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').readlink()}"
+    return socket.gethostname()
 
 
 def _is_alive(pid: int) -> bool:

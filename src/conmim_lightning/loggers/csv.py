@@ -1,12 +1,14 @@
 """Metrics as CSV, continued by a resumed run."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from conmim_lightning.files import naming, replacing
 
@@ -21,11 +23,15 @@ class RunCSVLogger(CSVLogger):
         first_step: first step that this process logs, counted from 0. Earlier rows with this step or a later one are
             dropped, because they are logged again; rows of earlier steps stay.
         **kwargs: see ``CSVLogger``.
+
+    Attributes:
+        on_write_error: "stop" raises an error of writing, "continue" warns and keeps the rows for the next time.
     """
 
     def __init__(self, *args: Any, first_step: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.first_step = first_step
+        self.on_write_error = "stop"
         self._latest: tuple[int | None, dict[str, Any]] | None = None
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -34,6 +40,16 @@ class RunCSVLogger(CSVLogger):
         if latest != self._latest:
             super().log_metrics(metrics, step)
         self._latest = latest
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the new rows; see ``on_write_error``."""
+        try:
+            super().save()
+        except OSError as error:
+            if self.on_write_error == "stop":
+                raise
+            rank_zero_warn(f"{error.filename!r} could not be written: {error.strerror}; the next save tries again")
 
     @property
     @rank_zero_experiment
@@ -69,8 +85,13 @@ class _Writer(ExperimentWriter):
         if self._record_new_keys() or not path.exists():
             self._rewrite([*_read(path), *self.metrics])
         else:
-            with naming(path), path.open("a", newline="") as file:
-                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
+            size = path.stat().st_size
+            try:
+                with naming(path), path.open("a", newline="") as file:
+                    csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
+            except OSError:
+                os.truncate(path, size)  # no half of a row
+                raise
         self.metrics = []
 
     def _rewrite(self, rows: Rows) -> None:

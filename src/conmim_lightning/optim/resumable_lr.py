@@ -72,6 +72,8 @@ class ResumableLR(LambdaLR):
         old, new = earlier.steps_per_epoch, self.plan.steps_per_epoch
         if old and new and old != new:
             self.shift = (step + self.shift) * new / old - step
+        elif not new:
+            self.shift = 0.0
         before = [group["lr"] for group in self.optimizer.param_groups]
         for group, base, factor in zip(self.optimizer.param_groups, self.base_lrs, self.lr_lambdas, strict=True):
             group["lr"] = base * factor(step)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
 from conmim_lightning.config.resolvers import RUN_NAME, register_resolvers
 from conmim_lightning.runtime.errors import user_errors
 from conmim_lightning.runtime.ranks import global_rank
-from conmim_lightning.runtime.secrets import mask_text, masked_output
+from conmim_lightning.runtime.secrets import mask_text, masked_excepthook, masked_output
 from conmim_lightning.signals import stop_signals
 from conmim_lightning.slurm import job_id
 
@@ -28,6 +29,7 @@ _PATIENCE = timedelta(minutes=5)
 def run_command(main: Callable[[], object]) -> None:
     """Run a command: name its run, then call ``main``; errors and signals end it with one message."""
     register_resolvers()
+    sys.excepthook = masked_excepthook
     with masked_output(), user_errors(), stop_signals() as handler:
         handler.advice = lambda: " before it was complete"
         as_launched_rank()
@@ -44,7 +46,8 @@ def own_job() -> Iterator[None]:
         os.environ[_OVERRIDES] = json.dumps(list(HydraConfig.get().overrides.task))
         sys.argv[1:] = map(mask_text, words)  # which loggers record; launched processes take their overrides from above
     try:
-        yield
+        with masked_output():  # again: the workers of a sweep do not begin in ``run_command``
+            yield
     finally:
         sys.argv[1:] = words
         for name, value in before.items():
@@ -85,7 +88,7 @@ def name_run() -> None:
         return
     job = job_id()
     if job:
-        command = hashlib.sha256("\0".join(_own_arguments()).encode()).hexdigest()[:6]
+        command = hashlib.sha256("\0".join([Path(sys.argv[0]).name, *_own_arguments()]).encode()).hexdigest()[:6]
         os.environ[RUN_NAME] = f"slurm/{job}-{command}"
     else:
         os.environ[RUN_NAME] = _from_first_rank(f"{time.strftime('%Y-%m-%d/%H-%M-%S')}-{os.getpid()}")

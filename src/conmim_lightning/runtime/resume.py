@@ -19,10 +19,12 @@ class Resume(NamedTuple):
     Attributes:
         path: path of the checkpoint.
         checkpoint: content of the checkpoint.
+        auto: whether the run continues by itself, so that its folder may hold an earlier start without a checkpoint.
     """
 
     path: str | None = None
     checkpoint: Checkpoint | None = None
+    auto: bool = False
 
     @property
     def step(self) -> int:
@@ -33,7 +35,7 @@ class Resume(NamedTuple):
 def find_resume(resume: str | None, run_dir: str) -> Resume:
     """Return the checkpoint to continue with, if there is one.
 
-    In a SLURM job that was requeued, null means "auto".
+    In a SLURM job that was requeued, null means "auto", and a checkpoint in ``run_dir`` precedes any other.
 
     Args:
         resume: null; "auto" for the newest checkpoint in ``run_dir`` that can be read, if there is any; the folder of a
@@ -43,7 +45,7 @@ def find_resume(resume: str | None, run_dir: str) -> Resume:
     Raises:
         ValueError: the checkpoint cannot be read, or none in the folder can.
     """
-    if resume is None and is_restarted():
+    if resume != _AUTO and is_restarted() and (resume is None or checkpoints(run_dir)):
         rank_zero_info(f"SLURM has requeued job {job_id()}: resume=auto")
         resume = _AUTO
     if resume is None:
@@ -54,7 +56,7 @@ def find_resume(resume: str | None, run_dir: str) -> Resume:
     candidates = checkpoints(folder)
     if not candidates and resume == _AUTO:
         rank_zero_info(f"resume=auto: no checkpoint in {folder!r}, so the run starts from the beginning")
-        return Resume()
+        return Resume(auto=True)
     if not candidates:
         raise ValueError(f"resume={resume}: no checkpoint in its folder 'checkpoints'")
     return _newest_readable(candidates, folder)

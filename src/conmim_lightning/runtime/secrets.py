@@ -3,9 +3,11 @@
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO, cast
 
 from hydra.experimental.callback import Callback
@@ -14,15 +16,16 @@ from omegaconf import DictConfig
 from conmim_lightning.files import write_text
 
 MASK = "***"
-_NAMES = r"[\w.-]*?(?:password|passwd|secret|token|api_?key|access_?key|secret_?key|signature|credential)"
+_NAMES = r"[\w.-]*?(?:password|passwd|secret|token|api_?key|access_?key|secret_?key|credential)"
 _KEY = re.compile(_NAMES, re.IGNORECASE)
-_IN_URL = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
-_IN_QUERY = re.compile(rf"([?&](?:{_NAMES}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
+_IN_URL = re.compile(r"(?<=://)(?:[^/@:\s'\"]+:[^\s'\"]+|[^/@\s'\"]+)(?=@)")
+_IN_QUERY = re.compile(rf"([?&](?:{_NAMES}|[\w-]*signature|sig)=)[^&\s'\"#]+", re.IGNORECASE)
 _ARGUMENT = re.compile(
     rf"(?P<key>(?<![\w.-]){_NAMES})(?P<sign>['\"]?\s*[=:]\s*)(?P<value>'[^']*'|\"[^\"]*\"|[^\s,'\"{{}}&]+)",
     re.IGNORECASE,
 )
-_NOT_SECRET = ("class_token", "null", "none")  # a name and values
+_MODEL_TOKENS = ("class_token", "cls_token", "mask_token", "dist_token", "use_class_token", "no_embed_class_token")
+_NOT_SECRET = ("null", "none", "true", "false")
 
 
 def mask_text(text: str) -> str:
@@ -78,6 +81,11 @@ def masked_output() -> Iterator[None]:
         logging.setLogRecordFactory(factory)
 
 
+def masked_excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an uncaught error with masked credentials."""
+    sys.stderr.write(mask_text("".join(traceback.format_exception(kind, error, trace))))
+
+
 class MaskedStream:
     """Text stream that masks credentials in what is written, also by libraries.
 
@@ -119,4 +127,4 @@ def _mask_files(folder: Path) -> None:
 
 
 def _is_secret(key: str) -> bool:
-    return bool(_KEY.fullmatch(key)) and key not in _NOT_SECRET
+    return bool(_KEY.fullmatch(key)) and key not in _MODEL_TOKENS

@@ -126,7 +126,7 @@ class ResumableDataModule(LightningDataModule):
 
         With ``max_steps``, Lightning enters the finished epoch again, and the order of the next one changes.
         """
-        fit_loop = getattr(self.trainer, "fit_loop", None)
+        fit_loop: Any = getattr(self.trainer, "fit_loop", None)
         if not getattr(fit_loop, "restarting", False):
             return
         progress = fit_loop.epoch_progress.current
