@@ -5,6 +5,7 @@ import logging
 import resource
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -258,19 +259,21 @@ class Quota(Callback):
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
-@pytest.fixture
-def quota():
+@contextmanager
+def quota(*steps: int):
+    """The limit ends with the block: pytest itself writes to a file if its output is redirected to one."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    made = []
-    yield lambda *steps: made.append(Quota(*steps)) or made[-1]
-    made[-1].restore()
-    signal.signal(signal.SIGXFSZ, handler)
+    disk = Quota(*steps)
+    try:
+        yield disk
+    finally:
+        disk.restore()
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_ends_the_run_and_the_checkpoint_before_stays(make, tmp_path, monkeypatch, quota):
-    with pytest.raises(OSError, match=r"File too large: '.*step0000012.ckpt'"):
-        run_with(make(tmp_path / "run", *QUIET), monkeypatch, disk := quota(8, 99))
-    disk.restore()
+def test_a_full_disk_ends_the_run_and_the_checkpoint_before_stays(make, tmp_path, monkeypatch):
+    with quota(8, 99) as disk, pytest.raises(OSError, match=r"File too large: '.*step0000012.ckpt'"):
+        run_with(make(tmp_path / "run", *QUIET), monkeypatch, disk)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step0000006.ckpt"], "nothing partial"
     run(make(tmp_path / "run", *QUIET, "resume=auto"))
@@ -278,10 +281,11 @@ def test_a_full_disk_ends_the_run_and_the_checkpoint_before_stays(make, tmp_path
     assert same(tmp_path / "run", tmp_path / "whole")
 
 
-def test_continue_goes_on_and_tries_again(make, tmp_path, monkeypatch, quota):
+def test_continue_goes_on_and_tries_again(make, tmp_path, monkeypatch):
     go_on = "callbacks.checkpoint.on_write_error=continue"
-    with pytest.warns(UserWarning, match=r"step0000012.ckpt' could not be written: File too large; the run goes on"):
-        trainer = run_with(make(tmp_path / "run", *QUIET, go_on), monkeypatch, quota(8, 14))
+    message = r"step0000012.ckpt' could not be written: File too large; the run goes on"
+    with quota(8, 14) as disk, pytest.warns(UserWarning, match=message):
+        trainer = run_with(make(tmp_path / "run", *QUIET, go_on), monkeypatch, disk)
     assert trainer.global_step == 18
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step0000006.ckpt", "step0000018.ckpt"]
@@ -289,10 +293,11 @@ def test_continue_goes_on_and_tries_again(make, tmp_path, monkeypatch, quota):
 
 
 @pytest.mark.filterwarnings("ignore:.*could not be written:UserWarning")
-def test_continue_also_keeps_the_metrics_for_later(make, tmp_path, monkeypatch, quota):
+def test_continue_also_keeps_the_metrics_for_later(make, tmp_path, monkeypatch):
     """The disk takes nothing at all, from the first step on: no checkpoint and no row."""
     own = [*QUIET, *EACH_STEP, "callbacks.checkpoint.on_write_error=continue"]
-    trainer = run_with(make(tmp_path / "run", *own), monkeypatch, quota(0, 14, 10))
+    with quota(0, 14, 10) as disk:
+        trainer = run_with(make(tmp_path / "run", *own), monkeypatch, disk)
     assert trainer.global_step == 18
     assert [int(row["step"]) for row in curves(tmp_path / "run")] == list(range(18))
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -325,13 +330,14 @@ def test_a_signal_during_the_test_stage(composed, tiny_classes, tmp_path, monkey
     assert caught.value.status == 143
 
 
-def test_the_last_save_of_a_run_must_succeed(make, tmp_path, monkeypatch, quota):
+def test_the_last_save_of_a_run_must_succeed(make, tmp_path, monkeypatch):
     go_on = "callbacks.checkpoint.on_write_error=continue"
     with (
+        quota(8, 99) as disk,
         pytest.warns(UserWarning, match="could not be written"),
         pytest.raises(OSError, match=r"File too large: '.*step0000018.ckpt'"),
     ):
-        run_with(make(tmp_path / "run", *QUIET, go_on), monkeypatch, quota(8, 99))
+        run_with(make(tmp_path / "run", *QUIET, go_on), monkeypatch, disk)
     assert read_checkpoint(tmp_path / "run")["global_step"] == 6
 
 
