@@ -4,7 +4,8 @@ import os
 import zipfile
 import zlib
 
-from conmim_lightning.data.images.files import BrokenImageError, is_image_name
+from conmim_lightning.data.images.files import BrokenImageError
+from conmim_lightning.data.images.formats import is_image_name
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import IndexedSource

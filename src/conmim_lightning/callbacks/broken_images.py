@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from conmim_lightning.callbacks.gather import gather_objects
+from conmim_lightning.data.sources.base import LEFT_OUT
 from conmim_lightning.files import naming
 
 
@@ -39,7 +40,7 @@ class BrokenImages(Callback):
         lines = trainer.datamodule.pop_broken()  # type: ignore[attr-defined]
         if new := [line for line in lines if _name(line) not in self.broken]:
             self._append(trainer, self.path, new)
-            self.broken |= {_name(line) for line in new}
+            self.broken |= {_name(line) for line in new if not line.partition("\t")[2].startswith(LEFT_OUT)}
             self._stop_if_too_many(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,7 +102,7 @@ def _listed(path: Path) -> set[str]:
     complete = content[: content.rfind(b"\n") + 1]
     if complete != content:
         os.truncate(path, len(complete))
-    return {_name(line) for line in complete.decode("utf-8", "surrogateescape").splitlines()}
+    return {_name(line) for line in complete.decode("utf-8", "surrogateescape").split("\n") if line}
 
 
 def _name(line: str) -> str:

@@ -60,7 +60,7 @@ def test_exif_rotation(tmp_path: Path, pixels):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"channels": 2}, "got 2"),
+        ({"channels": 33}, "got 33"),
         ({"max_pixels": 0}, "max_pixels"),
         ({"max_bytes": -1}, "-1"),
         ({"max_scans": 0}, "max_scans"),

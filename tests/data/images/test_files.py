@@ -15,7 +15,7 @@ from PIL import Image
 
 from conmim_lightning.data.datasets.pretrain import PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.images.files import BrokenImageError, check_folder, is_image_name, read_file
+from conmim_lightning.data.images.files import BrokenImageError, check_folder, read_file
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.manifest import ManifestSource
@@ -201,13 +201,22 @@ def test_a_file_that_disappears_meanwhile(tmp_path: Path):
     assert dataset[SampleKey(0, 1)].broken.startswith("1.jpg\tFileNotFoundError")
 
 
-def test_image_names():
-    assert all(map(is_image_name, ("a.jpg", "A.JPEG", b"x.PnG", "b.tif")))
-    assert not any(map(is_image_name, ("jpg", "a.jpg.part", "x.txt", b"")))
-
-
 def test_folders(tmp_path: Path):
     check_folder(tmp_path)
     (tmp_path / "x").write_text("")
     with pytest.raises(ValueError, match="is not a folder"):
         check_folder(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("my set.tar.gz", "mkdir -p images && tar --extract --file 'SET' --directory images"),
+        ("my set.ZIP", "unzip 'SET' -d images"),
+    ],
+)
+def test_an_archive_is_to_be_unpacked(tmp_path: Path, name, command):
+    (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match="is not a folder") as caught:
+        check_folder(tmp_path / name)
+    assert str(caught.value).endswith(f"unpack it: {command.replace('SET', str(tmp_path / name))}")

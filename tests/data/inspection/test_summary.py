@@ -20,7 +20,7 @@ def test_counts_formats_sizes_and_broken_images(tmp_path: Path):
     assert text.startswith(f"20 images from {tmp_path}, 2 classes\n")
     assert "sample of 20: PNG 12, JPEG 7; 1 broken, such as b/x.jpg: UnidentifiedImageError" in text
     assert "width 101, 109, 117; height 50, 50, 50" in text
-    assert "1 files are ignored" in text
+    assert "files passed over: 1 .txt" in text
 
 
 def test_a_large_collection_is_sampled(tmp_path: Path):

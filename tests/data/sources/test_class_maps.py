@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from conmim_lightning.data.images.files import BrokenImageError
-from conmim_lightning.data.sources.class_maps import ADE20KSplits, ImageMapPairs, SegmentationSource, SegmentationSplits
+from conmim_lightning.data.sources.class_maps import ADE20KSplits, SegmentationSource, SegmentationSplits
+from conmim_lightning.data.sources.class_values import ClassValues
+from conmim_lightning.data.sources.image_map_pairs import ImageMapPairs
 
 
 @pytest.fixture
@@ -114,14 +116,16 @@ def test_a_map_of_another_size(root):
 
 def test_values_outside_the_classes(root):
     path = write(root, np.array([[0, 1, 4, 200, 3, 4]] * 4, np.uint8))
-    with pytest.raises(ValueError, match=rf"{path.name}' has values that are not classes: 4, 200; classes have 1 to 3"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name}' has values that are not classes: 4, 200; classes have 1, 2, 3, ignored"
+    ):
         SegmentationSplits(num_classes=3)(str(root), "training", None).annotation(0, 4, 6)
-    with pytest.raises(ValueError, match=r"not classes: 0; classes have 1 to 200, ignored are \[255\]"):
+    with pytest.raises(ValueError, match=r"not classes: 0; classes have 1, 2, 3, 4, 5, ..., ignored: 255"):
         SegmentationSplits(num_classes=200, ignored=[255])(str(root), "training", None).annotation(0, 4, 6)
 
 
 def test_an_ignored_class(root):
-    with pytest.raises(ValueError, match=r"ignored=\[2\] holds \[2\], which are values of classes from 1"):
+    with pytest.raises(ValueError, match=r"ignored holds 2, also the value of a class"):
         SegmentationSplits(num_classes=3, ignored=[2])(str(root), "training", None)
 
 
@@ -145,20 +149,30 @@ def test_an_image_without_a_map(root):
 
 
 def test_a_subset_of_a_collection(root):
-    source = SegmentationSource(ImageMapPairs(root, "training"), ["a", "b", "c"], first_class=1, ignored=[0])
+    source = SegmentationSource(
+        ImageMapPairs(root, "training"), ["a", "b", "c"], ClassValues(3, first_class=1, ignored=[0])
+    )
     rest = source.without({"a0.jpg"})
     assert [rest.name(index) for index in range(len(rest))] == ["a1.jpg"]
     assert torch.equal(rest.annotation(0, 4, 6), source.annotation(1, 4, 6))
 
 
-def test_pairs(tmp_path):
-    for name in ("images/training/a.jpg", "annotations/training/a.png"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch()
-    root = tmp_path
-    pairs = ImageMapPairs(root, "training")
-    assert pairs.images.path(0) == tmp_path / "images/training/a.jpg"
-    assert pairs.map_path(0) == tmp_path / "annotations/training/a.png"
-    (tmp_path / "images/training/b.jpg").touch()
-    with pytest.raises(ValueError, match=r"1 of 2 images .* first is 'b.jpg'; expected .*b.png"):
-        ImageMapPairs(root, "training")
+@pytest.mark.parametrize(
+    "fault",
+    [lambda root: write(root, np.zeros((4, 5), np.uint8)), lambda root: write(root, np.full((4, 6), 99, np.uint8))],
+)
+def test_an_invalid_map_may_make_its_image_broken(root, fault):
+    path = fault(root)
+    source = SegmentationSplits(num_classes=3, on_invalid="drop")(str(root), "training", None)
+    with pytest.raises(BrokenImageError, match=path.name):
+        source.annotation(0, 4, 6)
+    assert source.annotation(1, 4, 6).shape == (4, 6)
+    with pytest.raises(ValueError, match="on_invalid must be error or drop, got 'ignore'"):
+        SegmentationSplits(num_classes=3, on_invalid="ignore")
+
+
+def test_excluded_images_need_no_map(root):
+    (root / "annotations" / "training" / "a1.png").unlink()
+    splits = SegmentationSplits(num_classes=3)
+    splits.excluded = {"a1.jpg"}
+    assert len(splits(str(root), "training", None).without({"a1.jpg"})) == 1

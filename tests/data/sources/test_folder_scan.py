@@ -14,7 +14,7 @@ def test_a_loop_of_links_ends(tmp_path: Path):
 
 def test_other_files_are_counted(tmp_path: Path):
     source = FolderSource(touch(tmp_path, "1.jpg", "2.txt", "3"))
-    assert source.notes == ["2 files are ignored: their names have no image suffix"]
+    assert source.notes == ["files passed over: 1 .txt, 1 without suffix"]
 
 
 def test_an_unreadable_folder(tmp_path: Path, monkeypatch):

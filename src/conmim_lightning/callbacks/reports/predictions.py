@@ -77,6 +77,8 @@ class Predictions(Callback):
             replacing(self.path) as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            returns = any("\r" in cell for row in rows for cell in row[1:3])  # Python 3.12 would not quote them
+            quoting: Any = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=quoting)
             writer.writerow(header)
             writer.writerows(row[1:] for row in sorted(rows, key=lambda row: row[0]))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import Trainer
 from numpy.typing import NDArray
@@ -37,16 +36,16 @@ class SegmentationReport(DenseReport):
         """Write and draw a prediction."""
         prediction = outputs["predictions"][position].cpu()
         if self.predictions is not None:
-            self._write_map(prediction.numpy() + task.trainer.datamodule.first_class, name)
+            self._write_map(task.trainer.datamodule.encode_map(prediction.numpy()), name)
         if image is not None:
             label = batch.label[position].cpu()
             _draw(image, prediction, label, task.classes, self.figure_path(name, index))
 
-    def _write_map(self, values: NDArray[np.int16], name: str) -> None:
+    def _write_map(self, values: NDArray[Any], name: str) -> None:
         assert self.predictions is not None
         target = self.predictions / Path(name).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values.astype(np.uint8 if values.max() < 256 else np.uint16)).save(target)
+        Image.fromarray(values).save(target)
 
 
 def _draw(image: Tensor, prediction: Tensor, label: Tensor, names: list[str], path: Path) -> None:

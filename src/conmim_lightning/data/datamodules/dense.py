@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from conmim_lightning.data.checks import check_at_least
@@ -12,6 +13,7 @@ from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.datasets.coco_masks import coco_results
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source, Subset
+from conmim_lightning.data.sources.class_values import ClassValues
 from conmim_lightning.rng import generator
 
 
@@ -60,10 +62,10 @@ class DenseDataModule(SplitDataModule):
         """Shapes of a training image, (C, S, S), and of a pixel's scores, (number of classes,); reads no data."""
         return (self.decoder.channels, self.size, self.size), (self.num_classes,)
 
-    @property
-    def first_class(self) -> int:
-        """Value of the first class in the collection's class maps."""
-        return getattr(self.splits, "first_class", 0)
+    def encode_map(self, classes: NDArray[np.integer]) -> NDArray[Any]:
+        """Return a predicted map (H, W) of classes with the values, or colours, of the collection's maps."""
+        values: ClassValues = getattr(self.splits, "values", None) or ClassValues(self.num_classes)
+        return values.encode(classes)
 
     def make_dataset(self, split: str, *, train: bool = False, epoch: int = 0) -> ImageDataset[Any]:
         """Build the dataset of a split, see ``SplitDataModule``."""
@@ -102,7 +104,7 @@ class DenseDataModule(SplitDataModule):
         """
         if testing:
             source: Any = self.sources["test"]
-            return coco_results(int(source.image_ids[index]), detections, source.category_ids)
+            return coco_results(source.image_ids[index], detections, source.category_ids)
         assert self.classes is not None
         category_ids = list(self.category_ids or range(1, self.num_classes + 1))
         entries = coco_results(self.sources["predict"].name(index), detections, category_ids)

@@ -110,7 +110,7 @@ class SplitDataModule(ResumableDataModule):
             stage: "fit", "validate", "test" or "predict"; None for all but "predict".
         """
         if stage == "predict":
-            self.sources["predict"] = FolderSource(self.predict_root or self.root)
+            self.sources["predict"] = FolderSource(self.predict_root or self.root, formats=self.decoder.formats)
             return
         fits = stage in (None, "fit")
         if "train" not in self.sources and (fits or self.classes is None):

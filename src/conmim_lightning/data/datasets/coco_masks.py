@@ -1,18 +1,17 @@
 """Conversion between masks and COCO's segmentations: polygons and run lengths."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conmim_lightning.data.sources.outlines import run_lengths, valid_polygons
+
 try:
     from faster_coco_eval.core import mask as _codec  # type: ignore[import-not-found]
 except ImportError:
     _codec = None
-
-_MAX_COORDINATE = 10  # largest coordinate of a polygon, in units of the image's longer side
-_MIN_NUMBERS = 6  # smallest number of coordinates of a polygon: three points
 
 
 def decode_masks(outlines: Sequence[object], height: int, width: int, name: str) -> NDArray[np.bool_]:
@@ -83,23 +82,6 @@ def mask_codec() -> Any:
 def _run_lengths(outline: object, height: int, width: int) -> object:
     """Convert an outline to compressed run lengths."""
     if isinstance(outline, list):
-        return mask_codec().merge(mask_codec().frPyObjects(_valid_polygons(outline, height, width), height, width))
-    if not isinstance(outline, Mapping) or "counts" not in outline or "size" not in outline:
-        raise ValueError(f"a segmentation is a list of polygons or run lengths, got {str(outline)[:80]}")
-    if list(outline["size"]) != [height, width]:
-        raise ValueError(f"run lengths are for {outline['size']}, height and width of the image are {[height, width]}")
-    if isinstance(outline["counts"], list):
-        if sum(outline["counts"]) != height * width:
-            raise ValueError(f"run lengths cover {sum(outline['counts'])} of {height * width} pixels")
-        return mask_codec().frPyObjects(outline, height, width)
-    return outline
-
-
-def _valid_polygons(outline: list[object], height: int, width: int) -> list[list[float]]:
-    polygons = [p for p in outline if isinstance(p, list) and len(p) >= _MIN_NUMBERS and len(p) % 2 == 0]
-    if not polygons:  # pieces of two points are ignored if there are others
-        raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:80]}")
-    reach = _MAX_COORDINATE * max(height, width)
-    if not all(isinstance(n, int | float) and -reach <= n <= reach for polygon in polygons for n in polygon):
-        raise ValueError(f"polygons have pixel coordinates in or near the image, got {str(outline)[:80]}")
-    return polygons
+        return mask_codec().merge(mask_codec().frPyObjects(valid_polygons(outline, height, width), height, width))
+    counts = run_lengths(outline, height, width)
+    return mask_codec().frPyObjects({"size": [height, width], "counts": counts}, height, width)

@@ -44,8 +44,9 @@ class ProbeData:
 
     def add_labelled_folder(self, root: Path, index_dir: str | None) -> None:
         """Add the k-NN probe with ``train/<class>/`` (reference) and ``val/<class>/`` (query) below a folder."""
-        reference = FolderSource(root / "train", labelled=True, index_dir=index_dir)
-        query = FolderSource(root / "val", labelled=True, classes=reference.classes, index_dir=index_dir)
+        common: dict[str, Any] = {"labelled": True, "index_dir": index_dir, "formats": self.decoder.formats}
+        reference = FolderSource(root / "train", **common)
+        query = FolderSource(root / "val", classes=reference.classes, **common)
         self.add_labelled(reference, query)
 
     def add_class_maps(self, root: Path, num_classes: int) -> None:

@@ -1,9 +1,16 @@
 """Reading image files, with a reason for every file that cannot be read."""
 
 import os
+import re
+import shlex
 import stat
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_Result = TypeVar("_Result")
+
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -17,11 +24,6 @@ class BrokenImageError(Exception):
     """An image that cannot be read; the message says why."""
 
 
-def is_image_name(name: str | bytes) -> bool:
-    """Return whether a name has the suffix of an image format, in upper or lower case."""
-    return os.fsdecode(name).lower().endswith(SUFFIXES)
-
-
 def check_exists(root: str | os.PathLike[str]) -> None:
     """Raise ValueError unless the collection's folder or file exists; URLs are not checked."""
     if "://" not in os.fspath(root) and not os.path.exists(root):
@@ -32,7 +34,17 @@ def check_folder(root: str | os.PathLike[str]) -> None:
     """Raise ValueError unless the folder exists."""
     check_exists(root)
     if not os.path.isdir(root):
-        raise ValueError(f"image collection {os.fspath(root)!r} is not a folder")
+        command = unpack_command(os.fspath(root))
+        hint = f"; images in an archive are not read, unpack it: {command}" if command else ""
+        raise ValueError(f"image collection {os.fspath(root)!r} is not a folder{hint}")
+
+
+def unpack_command(name: str) -> str:
+    """Return the command that unpacks an archive; empty for other files."""
+    text, quoted = name.lower(), shlex.quote(name)
+    if text.endswith(_TARS):
+        return f"mkdir -p images && tar --extract --file {quoted} --directory images"
+    return f"unzip {quoted} -d images" if text.endswith(".zip") else ""
 
 
 def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
@@ -67,3 +79,16 @@ def check_size(size: int, max_bytes: int | None) -> None:
         raise BrokenImageError("Empty: it has no bytes")
     if max_bytes is not None and size > max_bytes:
         raise BrokenImageError(f"TooLarge: {size} bytes, more than {max_bytes}")
+
+
+def guarded(function: Callable[[], _Result]) -> _Result:
+    """Call one of Pillow's functions and convert any exception to BrokenImageError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF
+            return function()
+    except BrokenImageError:
+        raise
+    except Exception as error:
+        message = re.sub(r" <_io\.BytesIO object at 0x\w+>", "", str(error))
+        raise BrokenImageError(f"{type(error).__name__}: {message}") from error

@@ -7,21 +7,24 @@ _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}  # frames with many scans
 
 
 class JPEGHeader(NamedTuple):
-    """Whether there is an EXIF segment, and whether the pixels are stored in many scans."""
+    """Whether there may be an orientation, in EXIF or XMP, and whether the pixels are stored in many scans."""
 
-    exif: bool
+    oriented: bool
     progressive: bool
 
 
 def jpeg_header(content: bytes) -> JPEGHeader:
     """Parse the segments before the first scan; a damaged segment ends the search."""
-    exif = progressive = False
+    oriented = progressive = False
     offset = 2
     while offset + 4 <= len(content) and content[offset] == 0xFF:
         marker = content[offset + 1]
         if marker == _SCAN:
             break
-        exif |= marker == _APP1 and content.startswith(b"Exif\0", offset + 4)
+        end = offset + 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
+        if marker == _APP1:
+            oriented |= content.startswith(b"Exif\0", offset + 4)
+            oriented |= content.find(b"Orientation", offset + 4, end) >= 0
         progressive |= marker in _PROGRESSIVE
-        offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
-    return JPEGHeader(exif, progressive)
+        offset = end
+    return JPEGHeader(oriented, progressive)

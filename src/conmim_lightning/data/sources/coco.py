@@ -2,18 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import FileSource, digest_of
-from conmim_lightning.data.sources.coco_validation import Entry, check_boxes, check_none, entries_of
-
-OnInvalidBox = Literal["error", "drop"]
+from conmim_lightning.data.sources.coco_validation import (
+    CheckedAnnotations,
+    Entry,
+    check_annotations,
+    check_files,
+    check_none,
+    entries_of,
+    load_coco,
+)
+from conmim_lightning.data.sources.image_map_pairs import OnFault, for_split
 
 
 class ObjectAnnotations(NamedTuple):
@@ -45,9 +52,18 @@ class CocoSource(FileSource):
         root: folder that the file names are relative to.
         annotations: the JSON file.
         masks: whether the objects' outlines (polygons or run lengths) are needed; false reads boxes only.
-        on_invalid_box: treatment of boxes that are empty or outside their image: "error" raises, "drop" leaves them
-            out with a note (two of COCO's own training boxes are empty).
+        on_invalid: treatment of annotations whose box is empty or outside the image, whose outline is invalid, covers
+            nothing or disagrees with the box, or that have an invalid field: "error" raises, "drop" leaves them out
+            with a note (two of COCO's own training boxes are empty).
         filter_empty: leave out images without objects.
+        excluded: names of images that may be missing or have invalid annotations.
+        report_faults: list all faults by image in ``faults`` instead of raising.
+        content: content in COCO's format that was read from the file ``annotations``, in another format.
+
+    Attributes:
+        faults: sentences about invalid annotations by name of the image.
+        image_ids: id of each image.
+        category_ids: id of each class.
 
     Raises:
         ValueError: the file is no COCO JSON, or contradicts itself or the folder; the error names files, ids, values.
@@ -59,13 +75,16 @@ class CocoSource(FileSource):
         annotations: str | os.PathLike[str],
         *,
         masks: bool = True,
-        on_invalid_box: OnInvalidBox = "error",
+        on_invalid: OnFault = "error",
         filter_empty: bool = False,
+        excluded: Collection[str] = (),
+        report_faults: bool = False,
+        content: Entry | None = None,
     ) -> None:
         where = repr(os.fspath(annotations))
-        if on_invalid_box not in ("error", "drop"):
-            raise ValueError(f"on_invalid_box must be error or drop, got {on_invalid_box!r}")
-        categories, images, entries = entries_of(_load(Path(annotations)), where)
+        if on_invalid not in ("error", "drop"):
+            raise ValueError(f"on_invalid must be error or drop, got {on_invalid!r}")
+        categories, images, entries = entries_of(load_coco(Path(annotations)) if content is None else content, where)
         self.category_ids = [int(entry["id"]) for entry in categories]
         owners = {entry["id"]: position for position, entry in enumerate(images)}
         labels = {category: label for label, category in enumerate(self.category_ids)}
@@ -73,12 +92,18 @@ class CocoSource(FileSource):
         check_none(where, "name an image that is not listed", orphans, "image_id")
         unknown = [entry for entry in entries if entry["category_id"] not in labels]
         check_none(where, "name a category that is not listed", unknown, "category_id")
-        entries, notes = check_boxes(entries, images, owners, drop=on_invalid_box == "drop", where=where)
-        if masks:
-            lacking = [entry for entry in entries if not entry.get("segmentation")]
-            check_none(where, "have no segmentation (data.source.masks=false trains boxes alone)", lacking, "id")
+        try:
+            checked = check_annotations(entries, images, owners, masks=masks)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        entries, self.faults = checked.valid, checked.faults
+        notes = self._judge(checked, excluded, on_invalid, report_faults, where)
         with_objects = {owners[entry["image_id"]] for entry in entries}
-        chosen = [position for position in range(len(images)) if not filter_empty or position in with_objects]
+        chosen = [
+            position
+            for position, image in enumerate(images)
+            if not filter_empty or position in with_objects or image["file_name"] in excluded
+        ]
         if not chosen:
             raise ValueError(f"{where} has no image" + (" with objects" if filter_empty else ""))
         super().__init__(
@@ -86,22 +111,48 @@ class CocoSource(FileSource):
             PackedStrings.of(os.fsencode(images[position]["file_name"]) for position in chosen),
             classes=[str(entry["name"]) for entry in categories],
         )
-        dropped = len(images) - len(chosen)
-        self.notes = [*notes, *([f"{dropped} images without objects are left out"] if dropped else [])]
-        self._check_files(where)
-        self.image_ids = np.asarray([images[position]["id"] for position in chosen], np.int64)
+        dropped, empty = len(images) - len(chosen), len(chosen) - len(with_objects)
+        notes += [f"{dropped} images without objects are left out"] if dropped else []
+        self.notes = [*notes, *([f"{empty} images have no objects"] if empty and report_faults else [])]
+        if not report_faults:
+            check_files(self.root, [name for name in map(self.name, range(len(self))) if name not in excluded], where)
+        self.image_ids = [images[position]["id"] for position in chosen]
         self.sizes = np.asarray([[images[n]["height"], images[n]["width"]] for n in chosen], np.int64).reshape(-1, 2)
         index = {position: index for index, position in enumerate(chosen)}
-        entries = sorted(entries, key=lambda entry: index[owners[entry["image_id"]]])
-        indices = [index[owners[entry["image_id"]]] for entry in entries]
-        self._starts = np.searchsorted(indices, np.arange(len(chosen) + 1))
+        self._pack(entries, [index[owners[entry["image_id"]]] for entry in entries], labels, masks)
+
+    def _judge(
+        self,
+        checked: CheckedAnnotations,
+        excluded: Collection[str],
+        on_invalid: OnFault,
+        report_faults: bool,
+        where: str,
+    ) -> list[str]:
+        """Return notes about invalid annotations; ValueError if they are neither to be dropped nor reported."""
+        relevant = CheckedAnnotations([], {name: text for name, text in checked.faults.items() if name not in excluded})
+        sentence = relevant.sentence()
+        if sentence and on_invalid == "error" and not report_faults:
+            raise ValueError(f"{where} has {sentence} (data.source.on_invalid=drop leaves them out)")
+        return [f"{sentence}; they are left out"] if sentence else []
+
+    def _pack(self, entries: list[Entry], indices: list[int], labels: Mapping[int, int], masks: bool) -> None:
+        """Store the annotations in arrays, ordered by the index of their image."""
+        order = sorted(range(len(entries)), key=indices.__getitem__)
+        entries, indices = [entries[number] for number in order], [indices[number] for number in order]
+        self._starts = np.searchsorted(indices, np.arange(len(self) + 1))
         self._boxes = np.asarray([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
         self._labels = np.asarray([labels[entry["category_id"]] for entry in entries], np.int64)
         self._crowd = np.asarray([bool(entry.get("iscrowd", 0)) for entry in entries], bool)
-        self._area = np.asarray(
-            [entry.get("area", entry["bbox"][2] * entry["bbox"][3]) for entry in entries], np.float32
-        )
+        areas = [(entry.get("area"), entry["bbox"][2] * entry["bbox"][3]) for entry in entries]
+        self._area = np.asarray([box if area is None else area for area, box in areas], np.float32)
         self._outlines = PackedStrings.of(_pack_outlines(entries, masks))
+
+    def class_counts(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return the number of objects of each class, without crowds, in all images or those of some indices."""
+        owners = np.repeat(np.arange(len(self)), np.diff(self._starts))
+        counted = ~self._crowd & (np.isin(owners, indices) if indices is not None else True)
+        return np.bincount(self._labels[counted], minlength=len(self.classes))
 
     def annotation(self, index: int, height: int = 0, width: int = 0) -> ObjectAnnotations:
         """Return the objects of an image, and the image size that the JSON gives."""
@@ -121,19 +172,6 @@ class CocoSource(FileSource):
         """Return a digest of all names, boxes and labels."""
         return f"{super().fingerprint()}/{digest_of(self._boxes, self._labels)}"
 
-    def _check_files(self, where: str) -> None:
-        """Raise ValueError for images that are not in the folder; reads folders, not files."""
-        names = [self.name(index) for index in range(len(self))]
-        listed: dict[str, set[str]] = {}
-        for folder in {str(Path(name).parent) for name in names}:
-            folder_path = os.path.join(self.root, folder)
-            listed[folder] = set(os.listdir(folder_path)) if os.path.isdir(folder_path) else set()
-        missing = [name for name in names if Path(name).name not in listed[str(Path(name).parent)]]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of {len(names)} images of {where} are not in {self.root!r}, such as {missing[0]!r}"
-            )
-
 
 class CocoSplits:
     """One folder of images and one JSON per split.
@@ -142,8 +180,12 @@ class CocoSplits:
         images: folder of a split below root, with "{split}" for its name.
         annotations: JSON of a split below root, with "{split}" for its name.
         masks: see ``CocoSource``.
-        on_invalid_box: see ``CocoSource``.
+        on_invalid: see ``CocoSource``.
         filter_empty: leave images without objects out of the training split.
+
+    Attributes:
+        excluded: see ``CocoSource``.
+        report_faults: see ``CocoSource``.
     """
 
     def __init__(
@@ -152,14 +194,16 @@ class CocoSplits:
         images: str = "{split}",
         annotations: str = "annotations/instances_{split}.json",
         masks: bool = True,
-        on_invalid_box: OnInvalidBox = "error",
+        on_invalid: OnFault = "error",
         filter_empty: bool = True,
     ) -> None:
         self.images = images
         self.annotations = annotations
         self.masks = masks
-        self.on_invalid_box: OnInvalidBox = on_invalid_box
+        self.on_invalid: OnFault = on_invalid
         self.filter_empty = filter_empty
+        self.excluded: Collection[str] = ()
+        self.report_faults = False
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> CocoSource:
         """Open a split.
@@ -167,13 +211,15 @@ class CocoSplits:
         Raises:
             ValueError: the split is missing or invalid, or its classes are not those of the training split.
         """
-        annotations = Path(root, self.annotations.format(split=split))
+        annotations = Path(root, for_split(self.annotations, split))
         source = CocoSource(
-            Path(root, self.images.format(split=split)),
+            Path(root, for_split(self.images, split)),
             annotations,
             masks=self.masks,
-            on_invalid_box=self.on_invalid_box,
-            filter_empty=self.filter_empty and classes is None,
+            on_invalid=self.on_invalid,
+            filter_empty=self.filter_empty and classes is None and not self.report_faults,
+            excluded=self.excluded,
+            report_faults=self.report_faults,
         )
         if classes is not None and list(classes) != list(source.classes):
             other = [f"{a!r} instead of {b!r}" for a, b in zip(source.classes, classes, strict=False) if a != b]
@@ -185,19 +231,11 @@ class CocoSplits:
 
     def count_classes(self, root: str, split: str) -> int:
         """Number of categories in the JSON of a split."""
-        return len(_load(Path(root, self.annotations.format(split=split)))["categories"])
-
-
-def _load(path: Path) -> Entry:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"annotations {str(path)!r} cannot be read as COCO JSON: {error}") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
-    ):
-        raise ValueError(f"{str(path)!r} is not a COCO JSON: it needs lists images, annotations and categories")
-    return content
+        path = Path(root, for_split(self.annotations, split))
+        categories = load_coco(path)["categories"]
+        if not categories:
+            raise ValueError(f"{str(path)!r} has no categories")
+        return len(categories)
 
 
 def _pack_outlines(entries: Sequence[Entry], masks: bool) -> Iterator[bytes]:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Protocol
 
 from conmim_lightning.data.images.files import check_folder
+from conmim_lightning.data.images.formats import DEFAULT_FORMATS
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.imagenet import imagenet_source, wordnet_ids
 from conmim_lightning.data.sources.manifest import ManifestSource
+from conmim_lightning.data.sources.selection import Selection
+
+_USUAL = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # names of splits
+_SHOWN = 8
 
 
 class Splits(Protocol):
@@ -35,28 +40,43 @@ class FolderSplits:
 
     Args:
         index_dir: folder to store the indexes of scans in; null does not store them.
+        formats: see ``FolderSource``.
+        include_hidden: see ``FolderSource``.
     """
 
-    def __init__(self, *, index_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        index_dir: str | None = None,
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        include_hidden: bool = False,
+    ) -> None:
         self.index_dir = index_dir
+        self.names = {"formats": tuple(formats), "include_hidden": include_hidden}
+        self.selection = Selection(formats, include_hidden)
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> Source:
         """Open the folder of a split; ValueError if it is missing or one of its class folders has no image."""
         folder = Path(root, split)
-        source = FolderSource(folder, labelled=True, classes=classes, index_dir=self.index_dir)
+        _check_split_folder(folder)
+        source = FolderSource(folder, labelled=True, classes=classes, index_dir=self.index_dir, **self.names)
         known = set(source.classes if classes is None else classes)
-        if empty := sorted(set(_class_folders(folder)) - known):
+        if empty := sorted(set(self._class_folders(folder)) - known):
             raise ValueError(f"class folders without an image in {str(folder)!r}: {', '.join(empty[:5])}")
         return source
 
     def count_classes(self, root: str, split: str) -> int:
         """Return the number of class folders; ValueError if there are fewer than 2."""
         folder = Path(root, split)
-        check_folder(folder)
-        count = len(_class_folders(folder))
+        _check_split_folder(folder)
+        count = len(self._class_folders(folder))
         if count < 2:
             raise ValueError(f"folder {str(folder)!r} holds {count} class folders; at least 2 are needed")
         return count
+
+    def _class_folders(self, folder: Path) -> list[str]:
+        entries = os.scandir(folder)
+        return [entry.name for entry in entries if entry.is_dir() and not self.selection.leaves_hidden(entry.name)]
 
 
 class ManifestSplits:
@@ -118,5 +138,15 @@ class ImageNetSplits:
         return len(wordnet_ids())
 
 
-def _class_folders(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+def _check_split_folder(folder: Path) -> None:
+    """Raise ValueError unless the folder of a split exists; the message names the other folders."""
+    if folder.parent.is_dir() and not folder.exists():
+        others = sorted(entry.name for entry in os.scandir(folder.parent) if entry.is_dir())
+        likely = [name for name in others if name.lower() in _USUAL] or others
+        hint = (
+            f"; there are {', '.join(likely[:_SHOWN])}, choose one with data.val=, data.test= or data.train="
+            if likely
+            else ""
+        )
+        raise ValueError(f"{str(folder.parent)!r} has no folder {folder.name!r}{hint}")
+    check_folder(folder)

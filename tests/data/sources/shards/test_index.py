@@ -21,9 +21,9 @@ def test_only_changed_shards_are_indexed_again(tmp_path: Path, monkeypatch):
     expected = [first.name(index) for index in range(12)]
     indexed = []
 
-    def record(path: str):
+    def record(path: str, choice):
         indexed.append(Path(path).name)
-        return index_shard(path)
+        return index_shard(path, choice)
 
     monkeypatch.setattr("conmim_lightning.data.sources.shards.index.index_shard", record)
     again = ShardSource(root, index_dir=index_dir)

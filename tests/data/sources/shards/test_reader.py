@@ -4,7 +4,11 @@ import pytest
 from shard_files import jpeg, samples, write_shard, write_shards
 from stream_source import epoch_of, stream
 
+from conmim_lightning.data.sources.selection import Selection
+from conmim_lightning.data.sources.shards.members import MemberChoice
 from conmim_lightning.data.sources.shards.reader import ShardReader, expand
+
+CHOICE = MemberChoice(Selection())
 
 
 @pytest.mark.parametrize("options", [{"key": "x"}, {"client_kwargs": {"headers": {"Authorization": "x"}}}])
@@ -14,7 +18,7 @@ def test_secrets_are_rejected(options):
 
 
 def test_time_limits_are_added_to_other_options():
-    options = ShardReader("x", 0, 7.0, {"client_kwargs": {"trust_env": True}})._options("https://x/y.tar")
+    options = ShardReader("x", 0, 7.0, {"client_kwargs": {"trust_env": True}}, CHOICE)._options("https://x/y.tar")
     assert options["client_kwargs"]["trust_env"] is True
     assert options["client_kwargs"]["timeout"].sock_read == 7.0
 
@@ -29,14 +33,14 @@ def test_a_shard_cut_between_two_images_is_detected(tmp_path: Path):
     (path,) = write_shards(tmp_path, 3)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"000001.jpg")])
-    reader = ShardReader(str(tmp_path), 0, 1.0, {})
+    reader = ShardReader(str(tmp_path), 0, 1.0, {}, CHOICE)
     assert [content for _, content in reader.images(str(path))] == [jpeg(0)]
     assert "no end mark" in reader.pop_faults()[0][1]
 
 
 def test_hostile_members_and_second_images_are_skipped(tmp_path: Path):
     members = samples(1, 1) | {"../000002.jpg": b"x", "/etc/x.jpg": b"y"} | samples(3, 1) | {"000003.png": b"z"}
-    reader = ShardReader(str(tmp_path), 0, 1.0, {})
+    reader = ShardReader(str(tmp_path), 0, 1.0, {}, CHOICE)
     names = [name for name, _ in reader.images(str(write_shard(tmp_path / "x.tar", members)))]
     assert [name.rsplit("/", 1)[1] for name in names] == ["000001.jpg", "000003.jpg"]
 

@@ -201,3 +201,21 @@ def test_no_readable_shard_is_an_error(server):
 def test_bad_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         stream("x", **changes)
+
+
+def test_a_gap_in_the_numbers_is_listed_and_not_the_end(server, shards: Path):
+    """Also for a lane that has only missing shards, and over http."""
+    for root, lanes in ((str(shards), 1), (str(shards), 8), (server.url, 4)):
+        source = stream(root, shards="{00000..00011}.tar", lanes=lanes, retries=3)
+        images = epoch_of(source)
+        assert len(images) == 40
+        missing = {name for name, reason in source.pop_faults() if reason.startswith("Missing")}
+        assert missing <= {f"{number:05d}.tar" for number in range(4, 12)}
+        assert len(missing) >= 4
+    (shards / "00001.tar").unlink()
+    assert len(epoch_of(stream(shards))) == 40
+
+
+def test_no_shard_at_all(shards: Path):
+    with pytest.raises(ValueError, match=r"has nothing to read: its shards hold no image.*Missing: there is no such"):
+        epoch_of(stream(shards, shards="{00090..00099}.tar"))

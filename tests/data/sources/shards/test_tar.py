@@ -9,7 +9,6 @@ from shard_files import jpeg, write_shard, write_shards
 
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.shards.indexed import ShardSource
-from conmim_lightning.data.sources.shards.tar import is_hostile, split_key
 
 
 def read(source, index: int) -> bytes:
@@ -87,7 +86,11 @@ BROKEN_SHARDS = {
         1,
         "1 members with the name of an",
     ),
-    "two images of a sample": (tar_with((info_of("1.jpg"), b"x"), (info_of("1.png"), b"y")), 1, "second image .*1.png"),
+    "two images of a sample": (
+        tar_with((info_of("1.jpg"), b"x"), (info_of("1.png"), b"y")),
+        1,
+        "further images of a sample .*1.png",
+    ),
     "no image": (
         tar_with((info_of("1.txt"), b"x"), (info_of("1.json"), b"y"), (info_of("2.jpg"), b"z")),
         1,
@@ -112,16 +115,3 @@ def test_broken_shards_are_noted_and_skipped(tmp_path: Path, kind):
 def test_a_name_that_is_not_unicode(tmp_path: Path):
     write_shard(tmp_path / "a.tar", {"\udcff.jpg": jpeg(1)})
     assert ShardSource(tmp_path).name(0) == "a.tar/\udcff.jpg"
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "extension"),
-    [("a/b.c/1.Seg.PNG", "a/b.c/1", "seg.png"), ("1.jpg", "1", "jpg"), ("x", "x", ""), (".hidden", ".hidden", "")],
-)
-def test_keys(name, key, extension):
-    assert split_key(name) == (key, extension)
-
-
-def test_hostile_names():
-    assert all(map(is_hostile, ("/x", "../x", "a/../../x", "a/..")))
-    assert not any(map(is_hostile, ("x", "./x", "a..b/x", "a/b")))

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,18 +14,20 @@ from tqdm import tqdm
 
 from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.sources.array_file import ArrayFile, PackedStrings, load_or_none
+from conmim_lightning.data.sources.shards.members import MemberChoice
 from conmim_lightning.data.sources.shards.tar import TarIndex, index_shard
 
 _MIN_PARALLEL = 8  # shards; with fewer, starting processes takes longer than indexing
 _Stamp = tuple[str, int, int]  # name, size in bytes, time of the last change in nanoseconds
 
 
-def shard_index(root: str, index_dir: str | None) -> ArrayFile:
+def shard_index(root: str, index_dir: str | None, choice: MemberChoice) -> ArrayFile:
     """Index all shards below a folder.
 
     Args:
         root: real path of the folder.
         index_dir: folder to store the index in; None keeps it in memory.
+        choice: choice of the images.
 
     Returns:
         Arrays ``name_text``, ``name_ends`` (image members), ``offsets``, ``sizes``, ``labels`` of every image,
@@ -37,13 +40,14 @@ def shard_index(root: str, index_dir: str | None) -> ArrayFile:
     stamps = sorted(_stamp(root, name) for name in _tars(root))
     path = None
     if index_dir is not None:
-        path = Path(index_dir) / f"shards-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+        chosen = f"\0{choice.image_keys} {choice.selection.include_hidden} {choice.selection.suffixes}".encode()
+        path = Path(index_dir) / f"shards-{hashlib.sha256(os.fsencode(root) + chosen).hexdigest()[:16]}"
     stored = None if path is None else load_or_none(path)
     if stored is not None and stored.header.get("root") != root:
         stored = None
     if stored is not None and [tuple(stamp) for stamp in stored.header["stamps"]] == stamps:
         return stored
-    index = _joined(root, stamps, _update(root, stamps, stored))
+    index = _joined(root, stamps, _update(root, stamps, stored, choice))
     if path is None:
         return index
     index.save(path)
@@ -67,24 +71,24 @@ def _stamp(root: str, name: str) -> _Stamp:
     return name, status.st_size, status.st_mtime_ns
 
 
-def _update(root: str, stamps: list[_Stamp], stored: ArrayFile | None) -> list[TarIndex]:
+def _update(root: str, stamps: list[_Stamp], stored: ArrayFile | None, choice: MemberChoice) -> list[TarIndex]:
     """Index the shards that are new or changed; keep the others."""
     old = {} if stored is None else {tuple(stamp): shard for shard, stamp in enumerate(stored.header["stamps"])}
     todo = [stamp for stamp in stamps if stamp not in old]
-    new = dict(zip(todo, _index([os.path.join(root, stamp[0]) for stamp in todo]), strict=True))
+    new = dict(zip(todo, _index([os.path.join(root, stamp[0]) for stamp in todo], choice), strict=True))
     return [new[stamp] if stored is None or stamp in new else _extract(stored, old[stamp]) for stamp in stamps]
 
 
-def _index(paths: Sequence[str]) -> Iterator[TarIndex]:
+def _index(paths: Sequence[str], choice: MemberChoice) -> Iterator[TarIndex]:
     """Index shards, in parallel if there are many."""
     with tqdm(total=len(paths), desc="indexing shards", unit="shard", delay=1, leave=False) as bar:
         if len(paths) < _MIN_PARALLEL or available_cores() == 1:
             for path in paths:
-                yield index_shard(path)
+                yield index_shard(path, choice)
                 bar.update()
             return
         with ProcessPoolExecutor(available_cores(), mp_context=get_context("spawn")) as pool:
-            for index in pool.map(index_shard, paths):
+            for index in pool.map(partial(index_shard, choice=choice), paths):
                 yield index
                 bar.update()
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from conmim_lightning.data.images.files import BrokenImageError, check_folder, check_size
+from conmim_lightning.data.images.formats import DEFAULT_FORMATS
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import IndexedSource, digest_of, number_classes
+from conmim_lightning.data.sources.selection import Selection
 from conmim_lightning.data.sources.shards.index import shard_index
+from conmim_lightning.data.sources.shards.members import MemberChoice, image_keys
 
 _OPEN_FILES = 64
 
@@ -26,6 +29,10 @@ class ShardSource(IndexedSource):
         index_dir: folder to store the index in; null keeps it in memory.
         labelled: whether the class of an image is the integer in the sample's ``.cls`` member.
         classes: names of the classes by index; null for the numbers.
+        image_key: end, or ends, of the images' names, such as "input.jpg", where a sample has several images; null
+            takes all images, and of those that differ only in the last suffix the first.
+        formats: see ``FolderSource``.
+        include_hidden: see ``FolderSource``.
 
     Raises:
         ValueError: root is missing, or holds no shard or no image; or, if labelled, an image has no label.
@@ -38,10 +45,14 @@ class ShardSource(IndexedSource):
         index_dir: str | None = None,
         labelled: bool = False,
         classes: Sequence[str] | None = None,
+        image_key: str | Sequence[str] | None = None,
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        include_hidden: bool = False,
     ) -> None:
         check_folder(root)
         self.root = os.fspath(root)
-        self.index = shard_index(os.path.realpath(root), index_dir)
+        choice = MemberChoice(Selection(formats, include_hidden), image_keys(image_key))
+        self.index = shard_index(os.path.realpath(root), index_dir, choice)
         self.notes = self.index.header["notes"]
         self._map()
         if not len(self):

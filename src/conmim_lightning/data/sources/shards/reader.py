@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from conmim_lightning.data.images.files import is_image_name
-from conmim_lightning.data.sources.shards.tar import is_hostile
+from conmim_lightning.data.sources.base import LEFT_OUT
+from conmim_lightning.data.sources.shards.members import MemberChoice
 
 Item = tuple[str, bytes]  # name, content
 _BLOCK = 512
@@ -24,13 +24,19 @@ class ShardReader:
         retries: number of further attempts at a shard.
         stall_timeout: seconds without a byte after which an attempt fails.
         storage_options: further arguments of fsspec's file system.
+        choice: choice of the images of a shard.
     """
 
-    def __init__(self, root: str, retries: int, stall_timeout: float, storage_options: dict[str, Any]) -> None:
+    def __init__(
+        self, root: str, retries: int, stall_timeout: float, storage_options: dict[str, Any], choice: MemberChoice
+    ) -> None:
         self.root = root.rstrip("/") + "/"
         self.retries = retries
         self.stall_timeout = stall_timeout
         self.storage_options = storage_options
+        self.choice = choice
+        self.missing = False
+        self._told: set[str] = set()
         self.faults: list[tuple[str, str]] = []
         self._reported = 0
 
@@ -40,8 +46,11 @@ class ShardReader:
         return new
 
     def images(self, url: str) -> Iterator[Item]:
-        """Yield the images of a shard in its order; a shard that keeps failing ends early and is listed."""
-        yielded, reason = 0, ""
+        """Yield the images of a shard in its order; a shard that keeps failing ends early and is listed.
+
+        ``missing`` is then true if there is no such shard.
+        """
+        yielded, reason, self.missing = 0, "", False
         for attempt in range(self.retries + 1):
             try:
                 for number, item in enumerate(self._attempt(url)):
@@ -50,6 +59,10 @@ class ShardReader:
                         yield item
                 return
             except Exception as error:  # file systems and servers fail in many ways
+                if _is_missing(error):
+                    self.missing = True
+                    self.faults.append((url.removeprefix(self.root), "Missing: there is no such shard"))
+                    return
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < self.retries:
                     time.sleep(min(0.1 * 2**attempt, 5.0))
@@ -59,19 +72,25 @@ class ShardReader:
 
     def _attempt(self, url: str) -> Iterator[Item]:
         import fsspec
-        from webdataset.tariterators import group_by_keys, tar_file_expander
+        from webdataset.tariterators import tar_file_expander
 
         with fsspec.open(url, "rb", **self._options(url)) as opened:
             file = _TailFile(cast(IO[bytes], opened))
-            members = tar_file_expander([{"url": url, "stream": file}], select_files=_is_wanted)
-            for sample in group_by_keys(members, lcase=False, handler=_skip):
-                for suffix in sample:
-                    if is_image_name("." + suffix) and "." not in suffix:
-                        yield f"{url.removeprefix(self.root)}/{sample['__key__']}.{suffix}", sample[suffix]
-                        break
+            members = self.choice.begin()
+            shard = url.removeprefix(self.root)
+            for member in tar_file_expander([{"url": url, "stream": file}], select_files=members.takes):
+                if member:  # webdataset marks the end by an empty one
+                    yield f"{shard}/{member['fname']}", member["data"]
+            self._tell(shard, members.summary())
             # tarfile mistakes a truncation between two members for the end
             if url.endswith(".tar") and file.last.strip(b"\0"):
                 raise EOFError("the shard has no end mark")
+
+    def _tell(self, shard: str, sentences: list[str]) -> None:
+        """List what was left out of a shard, once."""
+        if sentences and shard not in self._told:
+            self._told.add(shard)
+            self.faults.append((shard, f"{LEFT_OUT} {'; '.join(sentences)}"))
 
     def _options(self, url: str) -> dict[str, Any]:
         if not url.startswith(("http://", "https://")):
@@ -101,13 +120,10 @@ class _TailFile:
         return content
 
 
-def _is_wanted(name: str) -> bool:
-    return is_image_name(name) and not is_hostile(name)
-
-
-def _skip(error: Exception) -> bool:
-    """Tell webdataset to leave out a second member of the same name."""
-    return isinstance(error, ValueError)
+def _is_missing(error: Exception) -> bool:
+    """Return whether there is no such shard; fsspec raises the same exception for hosts that cannot be reached."""
+    status = getattr(error.__cause__, "status", None)
+    return isinstance(error, FileNotFoundError) and (error.__cause__ is None or status in (404, 410))
 
 
 def expand(root: str, shards: str) -> list[str]:

@@ -2,17 +2,20 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.images.files import check_size
+from conmim_lightning.data.images.formats import DEFAULT_FORMATS
 from conmim_lightning.data.samplers.epoch import Permutation, ResumableSampler, SampleKey
 from conmim_lightning.data.samplers.lane import LaneSampler, lane_and_position
 from conmim_lightning.data.sources.base import Source
+from conmim_lightning.data.sources.selection import Selection
 from conmim_lightning.data.sources.shards.lane import Lane, pop_random
+from conmim_lightning.data.sources.shards.members import MemberChoice, image_keys
 from conmim_lightning.data.sources.shards.reader import Item, ShardReader, expand, reject_secrets
 from conmim_lightning.rng import stream_seed
 
@@ -31,7 +34,8 @@ class StreamSource(Source):
     A shard that fails or stalls is opened again ``retries`` times, continuing after the last image. Then it is left out
     for this pass and listed. Every device reads the same number of batches whatever the shards hold, because a lane at
     its end repeats its shards. Within an epoch, no two lanes, hence no two devices, share an image. As shards are
-    uneven, some lanes repeat images before others have finished.
+    uneven, some lanes repeat images before others have finished. A lane whose shards are all missing reads those of the
+    next one.
 
     Memory: ``shuffle_buffer`` encoded images per lane.
 
@@ -47,6 +51,9 @@ class StreamSource(Source):
             libraries' timeouts as storage_options.
         storage_options: further arguments of fsspec's file system. No secrets, because the configuration is stored with
             every run; fsspec's libraries read those from the environment and from their own files.
+        image_key: see ``ShardSource``.
+        formats: see ``FolderSource``.
+        include_hidden: see ``FolderSource``.
 
     Raises:
         ValueError: a number is out of range, webdataset is not installed, or storage_options hold a secret.
@@ -66,6 +73,9 @@ class StreamSource(Source):
         retries: int = 3,
         stall_timeout: float = 30.0,
         storage_options: dict[str, Any] | None = None,
+        image_key: str | Sequence[str] | None = None,
+        formats: Sequence[str] = DEFAULT_FORMATS,
+        include_hidden: bool = False,
     ) -> None:
         check_at_least(1, samples_per_epoch=samples_per_epoch, lanes=lanes, shuffle_buffer=shuffle_buffer)
         check_at_least(0, retries=retries)
@@ -76,7 +86,8 @@ class StreamSource(Source):
         self.lanes = lanes
         self.shuffle_buffer = shuffle_buffer
         self.seed = seed
-        self.reader = ShardReader(root, retries, stall_timeout, storage_options or {})
+        choice = MemberChoice(Selection(formats, include_hidden), image_keys(image_key))
+        self.reader = ShardReader(root, retries, stall_timeout, storage_options or {}, choice)
         self.num_lanes = lanes  # over all devices, once the sampler knows them
         self.excluded: set[str] = set()
         self._close_lanes()
@@ -153,19 +164,21 @@ class StreamSource(Source):
 
     def _images(self, epoch: int, lane: int) -> Iterator[Item]:
         """Yield a lane's images, shuffled, endlessly: pass after pass through its shards."""
-        pass_number = 0
+        pass_number = borrowed = 0
         while True:
             rng = np.random.default_rng(stream_seed(self.seed, epoch, lane, pass_number, _BUFFER_STREAM))
             buffer: list[Item] = []
             is_empty = True
-            for item in self._one_pass(epoch, lane, pass_number):
+            for item in self._one_pass(epoch, (lane + borrowed) % self.num_lanes, pass_number):
                 is_empty = False
                 buffer.append(item)
                 if len(buffer) >= self.shuffle_buffer:
                     yield pop_random(buffer, rng)
             while buffer:
                 yield pop_random(buffer, rng)
-            if is_empty:
+            if is_empty and self.reader.missing and borrowed < self.num_lanes:
+                borrowed += 1  # all its shards are missing: read those of the next lane
+            elif is_empty:
                 self._give_up(lane, "its shards hold no image, or only excluded ones")
             pass_number += 1
 
@@ -185,7 +198,7 @@ class StreamSource(Source):
                 failed = -1
                 if number % sharing == turn and item[0] not in self.excluded:
                     yield item
-            failed += failed >= 0 and len(self.reader.faults) > faults
+            failed += failed >= 0 and len(self.reader.faults) > faults and not self.reader.missing
             if failed >= _MAX_FAILED:
                 self._give_up(lane, f"{failed} consecutive shards cannot be read")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.images.files import is_image_name
 from conmim_lightning.data.sources.array_file import PackedStrings
+from conmim_lightning.data.sources.shards.members import MemberChoice, ShardMembers, sample_of
 
 _BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zX": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -37,49 +37,39 @@ class TarIndex:
 class _Members:
     """Content of the headers of a shard."""
 
+    chosen: ShardMembers
     names: list[bytes] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    image_of: dict[str, int | None] = field(default_factory=dict)  # by key: index of the image, None without one yet
-    label_of: dict[str, int] = field(default_factory=dict)  # by key
+    label_of: dict[str, int] = field(default_factory=dict)  # by sample
     seen: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
-    hostile: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)  # links, devices, sparse files
 
     def summary(self) -> list[str]:
         """Return all faults, one sentence each."""
-        without_image = [key for key, index in self.image_of.items() if index is None]
         sentences = {
-            "members with the name of an earlier one, or a second image of a sample, are left out": self.duplicates,
-            "members whose names lead out of the archive are left out": self.hostile,
+            "members with the name of an earlier one are left out": self.repeated,
             "members that are not files (links, devices, sparse files) are left out": self.special,
-            "samples have no image": without_image,
         }
         counted = [f"{len(names)} {text}, the first is {names[0]!r}" for text, names in sentences.items() if names]
-        return self.faults + counted
+        return self.faults + counted + self.chosen.summary()
+
+    def labels(self) -> NDArray[np.int32]:
+        """Return the labels of the images, of their own or of WebDataset's sample."""
+        found = [self.label_of.get(key, self.label_of.get(sample_of(key)[0], -1)) for key in self.chosen.keys]
+        return np.asarray(found, np.int32)
 
 
-def split_key(name: str) -> tuple[str, str]:
-    """Return the sample's key and the lower-case extension, split at the first dot of the last path component."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return (folder + slash + stem, extension.lower()) if stem else (name, "")
-
-
-def is_hostile(name: str) -> bool:
-    """Return whether a member's name leads out of the archive."""
-    return name.startswith("/") or ".." in name.split("/")
-
-
-def index_shard(path: str) -> TarIndex:
+def index_shard(path: str, choice: MemberChoice) -> TarIndex:
     """Index one shard in WebDataset's layout; its faults are listed in ``faults``.
 
     Args:
         path: path of the archive, which must not be compressed.
+        choice: choice of the images.
     """
-    members = _Members()
+    members = _Members(choice.begin())
     try:
         if not os.path.isfile(path):
             raise OSError("it is not a file")
@@ -93,12 +83,8 @@ def index_shard(path: str) -> TarIndex:
                 _read_headers(archive, path, members)
     except (OSError, tarfile.TarError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         members.faults.append(f"not readable as a tar archive: {getattr(error, 'strerror', None) or error}")
-    labels = np.full(len(members.names), -1, np.int32)
-    for key, label in members.label_of.items():
-        if (index := members.image_of.get(key)) is not None:
-            labels[index] = label
     offsets, sizes = np.asarray(members.offsets, np.int64), np.asarray(members.sizes, np.int64)
-    return TarIndex(PackedStrings.of(members.names), offsets, sizes, labels, members.summary())
+    return TarIndex(PackedStrings.of(members.names), offsets, sizes, members.labels(), members.summary())
 
 
 def _read_headers(archive: tarfile.TarFile, path: str, members: _Members) -> None:
@@ -121,15 +107,13 @@ def _read_headers(archive: tarfile.TarFile, path: str, members: _Members) -> Non
 
 
 def _is_valid(member: tarfile.TarInfo, members: _Members) -> bool:
-    """Return whether a member is a new regular file with a harmless name; record it as seen or as a fault."""
+    """Return whether a member is a new regular file; record it as seen or as a fault."""
     if member.isdir():
         return False
     if not member.isreg() or member.sparse is not None:  # type: ignore[attr-defined]
         members.special.append(member.name)
-    elif is_hostile(member.name):
-        members.hostile.append(member.name)
     elif member.name in members.seen:
-        members.duplicates.append(member.name)
+        members.repeated.append(member.name)
     else:
         members.seen.add(member.name)
         return True
@@ -137,23 +121,17 @@ def _is_valid(member: tarfile.TarInfo, members: _Members) -> bool:
 
 
 def _add(member: tarfile.TarInfo, path: str, members: _Members) -> None:
-    """Add an image or a label; other members only show that the sample exists."""
-    key, extension = split_key(member.name)
-    members.image_of.setdefault(key, None)
-    if is_image_name("." + extension) and "." not in extension:
-        if members.image_of[key] is not None:
-            members.duplicates.append(member.name)
-            return
-        members.image_of[key] = len(members.names)
+    """Add an image or a label."""
+    if members.chosen.takes(member.name):
         members.names.append(os.fsencode(member.name))
         members.offsets.append(member.offset_data)
         members.sizes.append(member.size)
-    elif extension == "cls":
+    elif member.name.lower().endswith(".cls"):
         with open(path, "rb") as file:
             file.seek(member.offset_data)
             text = file.read(min(member.size, 9)).strip()
         if text.isdigit():
-            members.label_of[key] = int(text)
+            members.label_of[member.name.rpartition(".")[0]] = int(text)
 
 
 def _check_end(archive: tarfile.TarFile, path: str, members: _Members) -> None:

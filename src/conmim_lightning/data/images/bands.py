@@ -1,0 +1,176 @@
+"""Images that are arrays of numbers: ``.npy``, multi-band TIFF, and colours of more than 8 bits."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+from torch import Tensor
+
+from conmim_lightning.data.images.depth import ValueRange, to_eight_bits
+from conmim_lightning.data.images.files import BrokenImageError, guarded
+from conmim_lightning.data.images.pixels import Box, resized_region, to_tensor
+
+_NPY, _PNG = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA = 258, 262, 277, 338  # tags of TIFF
+_WIDTH, _HEIGHT = 256, 257
+_RGB, _GREY = 2, (0, 1)  # values of the photometric tag
+_PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_HEADER = 10_000  # largest number of bytes of an .npy header
+
+
+class Layout(NamedTuple):
+    """What the header of an array says: format, height, width, and a function that reads (H, W, C) values."""
+
+    format: str
+    height: int
+    width: int
+    read: Callable[[], NDArray[Any]]
+
+
+class BandImage:
+    """An image whose channels are read as they are.
+
+    If the numbers of channels differ, grey, RGB and RGBA are converted into each other, and all others are broken.
+
+    Args:
+        layout: header of the image.
+        channels: number of channels of the result.
+        value_range: see ``depth.to_eight_bits``.
+    """
+
+    def __init__(self, layout: Layout, channels: int, value_range: ValueRange) -> None:
+        self.layout = layout
+        self.format, self.height, self.width = layout.format, layout.height, layout.width
+        self.channels = channels
+        self.value_range = value_range
+
+    def whole(self) -> Tensor:
+        """Return all pixels, (C, H, W) uint8.
+
+        Raises:
+            BrokenImageError: the image cannot be read, or has another number of channels.
+        """
+        values = guarded(self.layout.read)
+        pixels = to_eight_bits(values, self.value_range)
+        count = pixels.shape[2]
+        if count == self.channels:
+            return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+        if count not in _PILLOW_MODES or self.channels not in _PILLOW_MODES:
+            raise BrokenImageError(f"Channels: it has {count} channels, data.decoder.channels is {self.channels}")
+        image = Image.fromarray(pixels[..., 0] if count == 1 else pixels)
+        return to_tensor(image.convert(_PILLOW_MODES[self.channels]))
+
+    def region(self, box: Box, size: int) -> Tensor:
+        """Return a region resized to (C, size, size) uint8, bicubic with antialiasing."""
+        return resized_region(self.whole(), box, size)
+
+
+def band_layout(content: bytes, formats: tuple[str, ...], channels: int, value_range: ValueRange) -> Layout | None:
+    """Return the layout of an image that Pillow cannot read completely; None for all others.
+
+    Args:
+        content: content of the file.
+        formats: allowed formats.
+        channels: number of channels that are needed.
+        value_range: see ``depth.to_eight_bits``.
+
+    Raises:
+        BrokenImageError: the header is damaged.
+    """
+    if "npy" in formats and content.startswith(_NPY):
+        return guarded(lambda: _npy(content, channels))
+    if "tiff" in formats and content.startswith(_TIFF):
+        with suppress(BrokenImageError):  # Pillow names the damage
+            return guarded(lambda: _tiff(content, channels, value_range))
+        return None
+    if "png" in formats and value_range and content.startswith(_PNG) and _is_deep_colour_png(content):
+        return _png(content)
+    return None
+
+
+def _npy(content: bytes, channels: int) -> Layout:
+    file = BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file, max_header_size=_HEADER)
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise ValueError(f"an array of {dtype} is not an image")
+    start, count = file.tell(), int(np.prod(shape, dtype=np.float64))
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"an array of shape {shape} is not an image: (H, W), (H, W, C) or (C, H, W) is needed")
+    if len(content) - start < count * dtype.itemsize:
+        raise ValueError(f"the file ends within the {count} values of its array")
+    first = len(shape) == 3 and shape[2] != channels and shape[0] == channels  # channels come first
+
+    def values() -> NDArray[Any]:
+        array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F" if fortran else "C")
+        array = array.astype(dtype.newbyteorder("="), copy=False)
+        if array.ndim == 2:
+            return array[..., None]
+        return array.transpose(1, 2, 0) if first else array
+
+    height, width = shape[1:] if first else shape[:2]
+    return Layout("NPY", int(height), int(width), values)
+
+
+def _tiff(content: bytes, channels: int, value_range: ValueRange) -> Layout | None:
+    file = BytesIO(content)
+    start = file.read(8)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(
+        start + (file.read(8) if start[2] + start[3] == ord("+") else b"")
+    )
+    file.seek(directory.next)
+    directory.load(file)
+    samples = int(directory.get(_SAMPLES, 1))
+    deep = max(np.atleast_1d(directory.get(_BITS, 1))) > 8
+    unnamed = samples == 4 and directory.get(_PHOTOMETRIC) in (*_GREY, _RGB) and not any(_extra(directory))
+    is_bands = samples not in (1, 3, 4) or (unnamed and channels == 4) or channels not in _PILLOW_MODES
+    if not is_bands and not (deep and samples > 1 and value_range):
+        return None
+    return Layout("TIFF", int(directory[_HEIGHT]), int(directory[_WIDTH]), lambda: _tiff_values(content))
+
+
+def _extra(directory: Any) -> tuple[int, ...]:
+    """Return the kinds of the additional samples: 0 for unknown, 1 and 2 for alpha."""
+    value = directory.get(_EXTRA, ())
+    return tuple(value) if isinstance(value, tuple) else (value,)
+
+
+def _tiff_values(content: bytes) -> NDArray[Any]:
+    """Return the (H, W, C) values of the first image of a TIFF."""
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ValueError(
+            "multi-band TIFF, or colours of 16 bits, need tifffile: pip install 'conmim-lightning[scientific]'"
+        ) from error
+    with tifffile.TiffFile(BytesIO(content)) as opened:
+        page: Any = opened.pages[0]
+        values = page.asarray()
+        if values.ndim == 3 and page.axes.startswith("S"):  # planes, one after the other
+            values = values.transpose(1, 2, 0)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _is_deep_colour_png(content: bytes) -> bool:
+    """Return whether a PNG has 16 bits per channel and more than one channel."""
+    return len(content) > 25 and content[24] == 16 and content[25] != 0
+
+
+def _png(content: bytes) -> Layout:
+    from torchvision.io import ImageReadMode, decode_image
+
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+
+    def values() -> NDArray[Any]:
+        pixels = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+        array = pixels.permute(1, 2, 0).numpy()
+        return array[..., :1] if array.shape[2] == 2 else array  # grey, without its alpha
+
+    return Layout("PNG", height, width, values)

@@ -1,0 +1,126 @@
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.images.files import BrokenImageError
+
+RNG = np.random.default_rng(0)
+SIX = RNG.integers(0, 256, (20, 30, 6), dtype=np.uint8)
+
+
+def npy(values: np.ndarray) -> bytes:
+    with BytesIO() as buffer:
+        np.save(buffer, values)
+        return buffer.getvalue()
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    tifffile = pytest.importorskip("tifffile")
+    with BytesIO() as buffer:
+        tifffile.imwrite(buffer, values, **options)
+        return buffer.getvalue()
+
+
+def decoder(channels: int = 6, **others) -> Decoder:
+    return Decoder(channels=channels, formats=["npy", "tiff", "png", "jpeg"], **others)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [SIX, SIX.transpose(2, 0, 1), np.asfortranarray(SIX), SIX.astype(">u2") * 256],
+    ids=["last", "first", "fortran", "big-endian"],
+)
+def test_arrays_of_six_bands(values):
+    image = decoder().open(npy(values))
+    assert (image.width, image.height, image.format) == (30, 20, "NPY")
+    assert torch.equal(image.whole(), torch.from_numpy(SIX).permute(2, 0, 1))
+    assert image.region((0, 0, 20, 20), 8).shape == (6, 8, 8)
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("bands", [4, 5, 6, 32])
+def test_multi_band_tiff(planes, bands):
+    values = RNG.integers(0, 4096, (20, 30, bands), dtype=np.uint16)
+    stored = values.transpose(2, 0, 1) if planes else values
+    content = tiff(stored, photometric="minisblack", planarconfig="separate" if planes else "contig")
+    image = decoder(bands, value_range=[0, 4095]).open(content)
+    assert (image.width, image.height) == (30, 20)
+    assert np.array_equal(image.whole().permute(1, 2, 0).numpy(), np.rint(values / 4095 * 255))
+
+
+def test_infrared_is_no_alpha():
+    """Four bands that are not said to be RGBA."""
+    four = SIX[..., :4]
+    content = tiff(four, photometric="rgb", extrasamples=["unspecified"])
+    assert np.array_equal(decoder(4).decode(content).permute(1, 2, 0).numpy(), four)
+    alpha = tiff(four, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.array_equal(decoder(4).decode(alpha).permute(1, 2, 0).numpy(), four)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_colours_of_sixteen_bits(kind):
+    """Pillow takes the upper eight bits, which are black for 12-bit values."""
+    values = RNG.integers(0, 4096, (20, 30, 3), dtype=np.uint16)
+    if kind == "tiff":
+        content = tiff(values, photometric="rgb")
+    else:
+        cv2 = pytest.importorskip("cv2")
+        content = cv2.imencode(".png", values[..., ::-1])[1].tobytes()
+    assert decoder(3).decode(content).max() <= 16
+    pixels = decoder(3, value_range=[0, 4095]).decode(content).permute(1, 2, 0).numpy()
+    assert np.array_equal(pixels, np.rint(values / 4095 * 255))
+
+
+def test_grey_and_rgb_arrays_become_each_other():
+    assert decoder(3).decode(npy(SIX[..., 0])).shape == (3, 20, 30)
+    assert decoder(1).decode(npy(SIX[..., :3])).shape == (1, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("content", "channels", "message"),
+    [
+        (npy(SIX), 5, "Channels: it has 6 channels, data.decoder.channels is 5"),
+        (npy(SIX[..., 0]), 6, "Channels: it has 1 channels"),
+        (npy(SIX)[:-1], 6, "the file ends within the 3600 values"),
+        (npy(np.zeros((2, 2, 2, 2))), 6, r"an array of shape \(2, 2, 2, 2\)"),
+        (npy(np.zeros((0, 5))), 6, "an array of shape"),
+        (npy(np.zeros((4, 4), "S3")), 6, "an array of |S3"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", 6, "Value|EOF|header"),
+        (npy(np.zeros((20, 30, 6), np.float32)), 6, "NoValueRange"),
+        (npy(np.zeros((20, 30, 6), np.complex64)), 6, "complex64"),
+    ],
+)
+def test_arrays_that_are_no_images(content, channels, message):
+    with pytest.raises(BrokenImageError, match=message):
+        decoder(channels).decode(content)
+
+
+def test_pickled_objects_are_not_loaded():
+    with BytesIO() as buffer:
+        np.save(buffer, np.array([[print]], object), allow_pickle=True)
+        with pytest.raises(BrokenImageError, match="object"):
+            decoder().decode(buffer.getvalue())
+
+
+def test_an_ordinary_image_has_no_six_bands():
+    with BytesIO() as buffer:
+        Image.new("RGB", (8, 8)).save(buffer, "PNG")
+        with pytest.raises(BrokenImageError, match=r"Channels: it has no bands, data\.decoder\.channels is 6"):
+            decoder().decode(buffer.getvalue())
+
+
+def test_a_large_array_is_rejected_before_it_is_read():
+    with pytest.raises(BrokenImageError, match="TooLarge: 30 x 20 pixels"):
+        decoder(max_pixels=100).decode(npy(SIX))
+
+
+def test_tiff_without_its_library(monkeypatch):
+    content = tiff(SIX, photometric="minisblack")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(BrokenImageError, match=r"conmim-lightning\[scientific\]"):
+        decoder().decode(content)
