@@ -60,7 +60,7 @@ def test_a_collection_with_faults(collection, tmp_path, capsys, workers):
     assert read_names(str(out / "exclude.tsv")) == {"cut.jpg", "text.png", "photo c.jpg"}
     text = capsys.readouterr().out
     assert "29 images" in text
-    assert "broken 2, exact 1, near " in text
+    assert "broken 2, constant 0, exact 1, near " in text
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width == 12 * 100 + 4
         assert len(np.unique(np.asarray(sheet))) > 50

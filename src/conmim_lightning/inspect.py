@@ -34,6 +34,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     encoder = _Encoder(config["checkpoint"], config["trust"]) if config["checkpoint"] else None
     data = instantiate(config["data"])
     data.prepare_data()
+    if hasattr(data, "report_faults"):
+        data.report_faults()
     source = data.open_source()
     if encoder is not None and not hasattr(data, "probes"):
         raise ValueError("features are compared only for pre-training collections: data=folder and the like")

@@ -64,3 +64,20 @@ def test_votes_do_not_depend_on_the_chunk_size():
     for chunk in (1, 7, 64):
         chunked = knn_votes(queries, bank, labels, **settings, chunk=chunk)
         assert all(torch.allclose(chunked[k], whole[k]) for k in (3, 30))
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_products_are_of_full_precision(precision):
+    """Also within automatic mixed precision, and with the fast matrix products of training."""
+    from conmim_lightning.metrics.knn import knn_votes
+
+    bank, queries = (torch.nn.functional.normalize(10 + torch.randn(n, 8), dim=1) for n in (100, 9))
+    arguments = {"bank_labels": torch.arange(100) % 3, "num_neighbors": [5], "temperature": 0.1, "num_classes": 3}
+    expected = knn_votes(queries, bank, **arguments)[5]
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(knn_votes(queries, bank, **arguments)[5], expected)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")

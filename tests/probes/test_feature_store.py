@@ -10,20 +10,20 @@ def test_features_are_read_back_as_written():
     store = make_store(120, 0)
     chunks = list(store.chunks("last1_mean", "cpu", 32))
     assert [len(chunk) for chunk, _ in chunks] == [32, 32, 32, 24]
-    torch.testing.assert_close(torch.cat([chunk for chunk, _ in chunks]), features["last1_mean"].half().float())
+    assert torch.equal(torch.cat([chunk for chunk, _ in chunks]), features["last1_mean"])
     assert torch.equal(torch.cat([labels for _, labels in chunks]), labels)
     picked, picked_labels = store.pick(torch.tensor([3, 77]), "cpu")
-    torch.testing.assert_close(picked["pixels"], features["pixels"][[3, 77]].half().float())
+    assert torch.equal(picked["pixels"], features["pixels"][[3, 77]])
     assert picked_labels.tolist() == labels[[3, 77]].tolist()
 
 
-def test_unlabelled_images_are_left_out_and_overflow_is_an_error():
+def test_unlabelled_images_are_left_out_and_infinity_is_an_error():
     store = FeatureStore(3, {"a": 2})
     store.add({"a": torch.ones(3, 2)}, torch.tensor([1, -1, 0]))
     assert len(store) == 2
     assert store.labels[:2].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="not finite in float16"):
-        store.add({"a": torch.full((1, 2), 1e6)}, torch.tensor([0]))
+    with pytest.raises(ValueError, match="not finite"):
+        store.add({"a": torch.full((1, 2), float("inf"))}, torch.tensor([0]))
 
 
 def test_files_are_deleted_with_the_store(tmp_path):

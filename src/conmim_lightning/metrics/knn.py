@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
+_CENTRE = 4096  # neighbours whose mean is the origin
+
 
 class KNNAccuracy(Metric):
     """Top-1 and top-5 accuracy of k nearest neighbours by cosine, votes weighted by exp(cosine / temperature).
@@ -82,7 +84,7 @@ def knn_votes(
 
     Args:
         queries: (B, D) features of unit norm.
-        bank: (N, D) features of unit norm, float32 or float16, on any device; chunks are moved to the queries' device.
+        bank: (N, D) features of unit norm on any device; chunks are moved to the queries' device.
         bank_labels: (N,) classes of the neighbours.
         num_neighbors: values of k, from 1 to N.
         temperature: votes are weighted by exp(cosine / temperature).
@@ -90,20 +92,38 @@ def knn_votes(
         chunk: neighbours compared at a time.
 
     Returns:
-        (B, K) sums of vote weights, by k.
+        (B, K) float64 sums of vote weights, by k.
     """
     largest = max(num_neighbors)
     best = torch.zeros(len(queries), 0, device=queries.device)
     labels = torch.zeros(len(queries), 0, dtype=torch.long, device=queries.device)
+    centre = bank[:: max(1, len(bank) // _CENTRE)].to(queries.device).float().mean(0)
     for keys, key_labels in zip(bank.split(chunk), bank_labels.split(chunk), strict=True):
-        cosine = queries @ keys.to(queries.device, queries.dtype).T  # (B, n)
-        nearest, index = cosine.topk(min(largest, len(keys)))
+        closeness = _closeness(queries, keys.to(queries.device, queries.dtype), centre)
+        nearest, index = closeness.topk(min(largest, len(keys)))
         best = torch.cat([best, nearest], 1)
         labels = torch.cat([labels, key_labels.to(queries.device)[index]], 1)
         best, order = best.topk(min(largest, best.shape[1]))
         labels = labels.gather(1, order)
-    weights = (best / temperature).exp()
-    return {
-        k: torch.zeros(len(queries), num_classes, device=queries.device).scatter_add_(1, labels[:, :k], weights[:, :k])
-        for k in num_neighbors
-    }
+    precise = torch.float32 if queries.device.type == "mps" else torch.float64  # classes may have equally many votes
+    weights = ((1 + best.to(precise)) / temperature).exp()
+    empty = torch.zeros(len(queries), num_classes, device=queries.device, dtype=precise)
+    return {k: empty.scatter_add(1, labels[:, :k], weights[:, :k]) for k in num_neighbors}
+
+
+def _closeness(queries: Tensor, keys: Tensor, centre: Tensor) -> Tensor:
+    """Return (B, N) cosines of unit vectors, minus 1: -|q - k|^2 / 2, in full float32.
+
+    The distance is computed from the centre, so that it is precise for nearly collinear features as well. TF32 or
+    bfloat16 would confuse neighbours with similar cosines.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, keys = queries.float() - centre, keys.float() - centre
+            products = queries @ keys.T
+    finally:
+        torch.set_float32_matmul_precision(before)
+    squares = queries.square().sum(1, keepdim=True) + keys.square().sum(1)
+    return -0.5 * (squares - 2 * products).clamp(min=0)

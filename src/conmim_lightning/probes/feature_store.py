@@ -25,7 +25,7 @@ class FeatureStore:
     Args:
         size: largest number of images.
         widths: width D of each feature, by name.
-        folder: folder of the float16 files, which are deleted with this object; None for the system's temporary folder.
+        folder: folder of the float32 files, which are deleted with this object; None for the system's temporary folder.
 
     Raises:
         ValueError: there is not enough room on the disk.
@@ -35,7 +35,7 @@ class FeatureStore:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
         location = tempfile.mkdtemp(prefix="features-", dir=folder)
-        needed, free = 2 * size * sum(widths.values()), shutil.disk_usage(location).free
+        needed, free = 4 * size * sum(widths.values()), shutil.disk_usage(location).free
         if needed > free:
             Path(location).rmdir()
             raise ValueError(
@@ -43,10 +43,10 @@ class FeatureStore:
                 f"{free / 2**30:.1f} GiB are free; set task.folder, or choose fewer task.features"
             )
         weakref.finalize(self, shutil.rmtree, location, ignore_errors=True)
-        self._features: dict[str, NDArray[np.float16]] = {}
+        self._features: dict[str, NDArray[np.float32]] = {}
         for index, (feature, width) in enumerate(widths.items()):
             path = Path(location, f"{index}.npy")
-            self._features[feature] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(size, width))
+            self._features[feature] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, width))
             with contextlib.suppress(OSError):  # where the system allows it, even a killed process leaves no files
                 path.unlink()
         self.labels = torch.full((size,), -1)
@@ -65,15 +65,15 @@ class FeatureStore:
         """Append (B, D) features by name and (B,) classes; images without a class (-1) are left out.
 
         Raises:
-            ValueError: a feature exceeds the range of float16 or is not finite.
+            ValueError: a feature is not finite.
         """
         labelled = labels.cpu() >= 0
         start, stop = self._filled, self._filled + int(labelled.sum())
         for name, values in features.items():
-            half = values.cpu()[labelled].half()
-            if not torch.isfinite(half).all():
-                raise ValueError(f"feature {name!r} is not finite in float16; the weights may not suit these images")
-            self._features[name][start:stop] = half.numpy()
+            stored = values.cpu()[labelled].float()
+            if not torch.isfinite(stored).all():
+                raise ValueError(f"feature {name!r} is not finite; the weights may not suit these images")
+            self._features[name][start:stop] = stored.numpy()
         self.labels[start:stop] = labels.cpu()[labelled]
         self._filled = stop
 
@@ -82,13 +82,13 @@ class FeatureStore:
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             values = torch.from_numpy(np.asarray(self._features[feature][start:stop]))
-            yield values.to(device).float(), self.labels[start:stop].to(device)
+            yield values.to(device), self.labels[start:stop].to(device)
 
     def pick(self, indices: Tensor, device: Device) -> tuple[dict[str, Tensor], Tensor]:
         """Return (n, D) float32 features by name and (n,) classes of the images at ``indices``."""
         order = indices.numpy()
         picked = {name: torch.from_numpy(np.asarray(values[order])) for name, values in self._features.items()}
-        return {name: values.to(device).float() for name, values in picked.items()}, self.labels[indices].to(device)
+        return {name: values.to(device) for name, values in picked.items()}, self.labels[indices].to(device)
 
 
 def check_features(features: Sequence[str], widths: Mapping[str, int]) -> None:

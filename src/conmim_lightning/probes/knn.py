@@ -51,7 +51,7 @@ class KNNProbe(nn.Module):
         self.num_classes = num_classes
         self.temperature = temperature
         self.feature = feature
-        self.bank = torch.zeros(0, 0, dtype=torch.float16)
+        self.bank = torch.zeros(0, 0)
         self.bank_labels = torch.zeros(0, dtype=torch.long)
 
     def fit(self, train: FeatureStore, selection: FeatureStore | None, device: Device) -> dict[str, float]:
@@ -59,8 +59,8 @@ class KNNProbe(nn.Module):
         filled = 0
         for values, _ in train.chunks(self.feature, device):
             if not filled:
-                self.bank = torch.empty(len(train), values.shape[1], dtype=torch.float16)
-            self.bank[filled : filled + len(values)] = F.normalize(values, dim=1).half().cpu()
+                self.bank = torch.empty(len(train), values.shape[1])
+            self.bank[filled : filled + len(values)] = F.normalize(values, dim=1).cpu()
             filled += len(values)
         self.bank_labels = train.labels[: len(train)].clone()
         return {}

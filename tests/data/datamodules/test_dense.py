@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from coco_files import content, source, write_images
+from coco_files import annotation, content, source, with_annotations, write_images
 
 from conmim_lightning.batches import Detections
 from conmim_lightning.data.datamodules.dense import DenseDataModule
@@ -33,6 +33,7 @@ def module(folder, **changes) -> DenseDataModule:
     return DenseDataModule(**(arguments | changes))
 
 
+@pytest.mark.filterwarnings("ignore:.*has no objects of 1 of 3 classes")
 def test_category_ids_are_those_of_training(folder):
     """Also in the results of images without annotations, whose names replace their ids."""
     (folder / "exclude.tsv").write_text("nothing.png\n")
@@ -49,6 +50,7 @@ def test_category_ids_are_those_of_training(folder):
     assert data.coco_results(2, detections, testing=True)[0]["image_id"] == 9
 
 
+@pytest.mark.filterwarnings("ignore:.*has no objects of 1 of 3 classes")
 def test_a_subset_and_a_limit(folder):
     data = module(folder, num_classes=None, subset_count=1, eval_limit=2)
     data.setup("fit")
@@ -68,3 +70,35 @@ def test_faults_of_annotations_are_named(folder):
 def test_bad_numbers(folder):
     with pytest.raises(ValueError, match="eval_limit must be at least 1, got 0"):
         module(folder, eval_limit=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no objects of")
+def test_the_summary_counts_the_objects(folder):
+    data = module(folder)
+    data.setup("fit")
+    assert "objects per class: dog 1, cow 1, cat 0" in data.summary()
+
+
+def test_inspection_lists_all_faults(folder):
+    """An invalid box, and a missing file, which are two images; without it, the first one ends the run."""
+    faulty = with_annotations(annotation(1, 9, 90, [3, 3, 0, 5]), annotation(2, 5, 3, [10, 10, 20, 20], iscrowd="0"))
+    source(folder, faulty, on_invalid="drop")
+    data = module(folder)
+    with pytest.raises(ValueError, match="2 invalid annotations"):
+        data.open_source()
+    data.report_faults()
+    coco = data.open_source()
+    assert "is empty" in data.annotation_fault(coco, 2, 50, 40)
+    assert "iscrowd is '0'" in data.annotation_fault(coco, 0, 50, 40)
+    assert data.annotation_fault(coco, 1, 50, 40) == ""
+
+
+def test_faults_of_excluded_images_do_not_matter(folder):
+    source(
+        folder,
+        with_annotations(annotation(1, 9, 90, [3, 3, 0, 5]), annotation(2, 5, 3, [10, 10, 20, 20])),
+        on_invalid="drop",
+    )
+    (folder / "exclude.tsv").write_text("9.png\n")
+    coco = module(folder, exclude=str(folder / "exclude.tsv")).open_source()
+    assert [coco.name(index) for index in range(len(coco))] == ["5.png"]

@@ -72,3 +72,40 @@ def test_an_empty_class_folder(root):
     (root / "train" / "d").mkdir()
     with pytest.raises(ValueError, match=r"class folders without an image in .*train': d"):
         module(root, num_classes=4).setup()
+
+
+def test_the_test_split_is_that_of_validation_unless_it_is_given(root):
+    assert module(root, val="test").split_names["test"] == "test"
+    assert module(root, val="test", test="val").split_names["test"] == "val"
+
+
+def test_a_missing_split_names_the_others(root):
+    (root / "val").rename(root / "valid")
+    with pytest.raises(
+        ValueError, match=r"has no folder 'val'; there are test, train, valid, choose one"
+    ):
+        module(root).setup()
+
+
+def test_exclusion_holds_for_every_split(root):
+    """A file for all splits, or one by split."""
+    (root / "exclude.tsv").write_text("a/0.png\nb/1.png\tbroken\n")
+    everywhere = module(root, exclude=str(root / "exclude.tsv"))
+    everywhere.setup()
+    sizes = {split: len(everywhere.sources[split]) for split in ("train", "val", "test")}
+    assert sizes["val"] == 9 - 2
+    assert "val: 2 images are excluded" in everywhere.summary()
+    one = module(root, exclude={"val": str(root / "exclude.tsv")})
+    one.setup()
+    assert len(one.sources["val"]) == 7
+    assert len(one.sources["train"]) == sizes["train"] + 2
+    with pytest.raises(ValueError, match=r"a file by split: train, val, test; got \['valid'\]"):
+        module(root, exclude={"valid": "x"})
+
+
+def test_single_files_are_predicted(root):
+    data = module(root, predict_root=[str(root / "val/a/0.png"), str(root / "val/b/*.png")])
+    data.setup("predict")
+    assert labels(data.predict_dataloader()) == {-1: 4}
+    with pytest.raises(ValueError, match=r"none\.png' does not exist"):
+        module(root, predict_root=str(root / "none.png"))

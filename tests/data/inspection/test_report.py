@@ -37,7 +37,7 @@ def test_every_kind_has_its_list(source, tmp_path):
     text = format_report(report)
     assert "6 images" in text
     assert "shorter side from   32: " in text
-    assert text.endswith("broken 1, exact 1, near 0, similar 1; 2 to exclude")
+    assert text.endswith("broken 1, constant 0, exact 1, near 0, similar 1; 2 to exclude")
 
 
 def test_distinct_images_are_neither_broken_nor_duplicates():
@@ -53,3 +53,14 @@ def test_a_collection_without_a_readable_image(tmp_path):
     report = inspection.write(*inspection.inspect(broken, Decoder()), broken, Decoder())
     assert "none readable" in format_report(report)
     assert report["quantiles"] == {"width": {}, "height": {}, "bytes": {}}
+
+
+def test_images_without_contrast_are_listed(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number, name in enumerate("abc"):
+        Image.new("L", (8 + number, 8), number).save(tmp_path / "images" / f"{name}.png")
+    source = FolderSource(tmp_path / "images")
+    inspection = Inspection(output=str(tmp_path / "out"), exclude=["constant"], near_bits=None, num_workers=0)
+    report = inspection.write(*inspection.inspect(source, Decoder()), source, Decoder())
+    assert (report["constant"], report["excluded"]) == (3, 3)
+    assert "a.png\tnearly constant: standard deviation 0.00 of 255" in (tmp_path / "out" / "constant.tsv").read_text()

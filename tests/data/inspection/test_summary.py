@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from shard_files import write_shards
 
@@ -33,3 +34,14 @@ def test_a_stream_is_not_read(tmp_path: Path):
     write_shards(tmp_path, 3)
     source = StreamSource("https://nowhere.invalid/x", shards="0.tar", samples_per_epoch=1000)
     assert summarize(source, Decoder()) == "1,000 images per epoch from https://nowhere.invalid/x"
+
+
+def test_images_of_little_contrast_are_told(tmp_path: Path):
+    """Twelve bits that are read as sixteen."""
+    for number in range(40):
+        values = np.random.default_rng(number).integers(0, 64, (8, 8), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number:02d}.png")
+    text = summarize(FolderSource(tmp_path), Decoder())
+    assert "warning: 20 of 20 decoded images are constant or nearly so, such as 00.png; " in text
+    assert "data.decoder.value_range" in text
+    assert "warning" not in summarize(FolderSource(tmp_path), Decoder(value_range=[0, 63]))

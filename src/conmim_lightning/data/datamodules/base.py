@@ -38,6 +38,9 @@ class ResumableDataModule(LightningDataModule):
         ValueError: a number is out of range.
     """
 
+    smallest_batch = 1
+    """Images per device that training needs."""
+
     source: Source
     train_set: ImageDataset[Any]
     fingerprint: str
@@ -166,12 +169,13 @@ class ResumableDataModule(LightningDataModule):
 
     def _check_fills(self) -> None:
         """Raise ValueError unless the images fill a global batch."""
-        world = self._world_size()
-        if len(self.source) < self._global_batch():
-            raise ValueError(
-                f"{len(self.source)} images from {self.root!r} do not fill one batch of {self.batch_size} x "
-                f"{world} devices; set data.batch_size to at most {len(self.source) // world}"
-            )
+        world, count = self._world_size(), len(self.source)
+        if count >= self._global_batch():
+            return
+        text = f"{count} images from {self.root!r} do not fill one batch of {self.batch_size} x {world} devices"
+        if count // world < self.smallest_batch:
+            raise ValueError(f"{text}; at least {self.smallest_batch} images per device are needed")
+        raise ValueError(f"{text}; set data.batch_size to at most {count // world}")
 
     def _check_trainer(self) -> None:
         """Raise ValueError if the Trainer would insert a distributed sampler; the images are distributed already."""

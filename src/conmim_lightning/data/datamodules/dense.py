@@ -1,7 +1,7 @@
 """Images with class maps or objects, for segmentation and detection."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.splits import SplitDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.datasets.coco_masks import coco_results
+from conmim_lightning.data.inspection.class_counts import annotation_faults, class_counts
 from conmim_lightning.data.samplers.epoch import SampleKey
-from conmim_lightning.data.sources.base import Source, Subset
+from conmim_lightning.data.sources.base import Source, Subset, unwrapped
 from conmim_lightning.data.sources.class_values import ClassValues
+from conmim_lightning.data.sources.coco import CocoSource
 from conmim_lightning.rng import generator
 
 
@@ -84,10 +86,7 @@ class DenseDataModule(SplitDataModule):
         if count is not None and count < len(source):
             rng = np.random.default_rng(int(generator(self.subset_seed, 0, 0).initial_seed()))
             source = Subset(source, np.sort(rng.permutation(len(source))[:count]).astype(np.int64))
-        whole = source
-        while isinstance(whole, Subset):
-            whole = whole.source
-        self.category_ids = getattr(whole, "category_ids", None)
+        self.category_ids = getattr(unwrapped(source)[0], "category_ids", None)
         return source
 
     def pixels(self, split: str, index: int) -> Tensor:
@@ -103,15 +102,27 @@ class DenseDataModule(SplitDataModule):
             testing: whether the image is of the test split; otherwise its name replaces its id.
         """
         if testing:
-            source: Any = self.sources["test"]
-            return coco_results(source.image_ids[index], detections, source.category_ids)
+            source, indices = unwrapped(self.sources["test"])
+            coco = cast(CocoSource, source)
+            return coco_results(coco.image_ids[int(indices[index])], detections, coco.category_ids)
         assert self.classes is not None
         category_ids = list(self.category_ids or range(1, self.num_classes + 1))
         entries = coco_results(self.sources["predict"].name(index), detections, category_ids)
         return [entry | {"category": self.classes[category_ids.index(entry["category_id"])]} for entry in entries]
 
+    def count_annotated(self) -> str:
+        """Return how many objects, or pixels of a sample of images, of each class are trained on.
+
+        Raises:
+            ValueError: there are none.
+        """
+        counts = class_counts(self.sources["train"], self.decoder, self.num_classes)
+        return counts.summary(list(self.sources["train"].classes), self.root)
+
     def annotation_fault(self, source: Source, index: int, height: int, width: int) -> str:
         """Return the fault in the annotation of an image of this size; empty if there is none."""
+        if faults := annotation_faults(source).get(source.name(index)):
+            return "; ".join(faults)
         try:
             self.dataset(source, decoder=self.decoder).check(index, height, width)
         except Exception as error:  # damaged files raise anything

@@ -1,6 +1,7 @@
 """Unlabelled images for pre-training, with the data that monitors the features."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ class PretrainDataModule(ResumableDataModule):
 
     Args:
         root: path or URL of the collection.
-        source: function that opens the collection, given root, see ``data.sources``.
+        source: function that opens the collection, given root, see ``data.sources``; null for a folder.
         decoder: decoder of the image bytes; null for 3 channels.
         crop: random crop shared by both views; null for the official 224 pixels.
         masking: masking rule; null for the official one.
@@ -57,11 +58,13 @@ class PretrainDataModule(ResumableDataModule):
         ValueError: a number is out of range or a folder is missing; in ``setup``, the images are invalid or too few.
     """
 
+    smallest_batch = 2  # for BatchNorm
+
     def __init__(
         self,
         root: str,
         *,
-        source: Callable[[str], Source] = FolderSource,
+        source: Callable[[str], Source] | None = None,
         decoder: Decoder | None = None,
         crop: RandomResizedCrop | None = None,
         masking: Masking | None = None,
@@ -93,13 +96,13 @@ class PretrainDataModule(ResumableDataModule):
         )
         if class_map_root is not None and not num_map_classes:
             raise ValueError("class_map_root needs num_map_classes, the number of classes in the maps")
-        check_at_least(2, batch_size=batch_size)  # for BatchNorm
+        check_at_least(self.smallest_batch, batch_size=batch_size)
         check_at_least(1, knn_images=knn_images, dense_images=dense_images, probe_batch_size=probe_batch_size)
         if prepare is None:
             check_exists(root)
             for folder in filter(None, (labelled_root, class_map_root)):
                 check_folder(folder)
-        self.make_source = source
+        self.make_source = source or partial(FolderSource, formats=self.decoder.formats)
         self.crop = crop or RandomResizedCrop()
         self.masking: Masking = masking or RandomUnitMasking()
         self.perturbation = perturbation or PerturbationDraw()

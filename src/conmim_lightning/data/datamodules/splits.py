@@ -1,6 +1,6 @@
 """Base class of the data modules with annotated images in splits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -9,14 +9,16 @@ from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.base import ResumableDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.images.files import check_exists, check_folder
+from conmim_lightning.data.images.files import check_exists
 from conmim_lightning.data.inspection.summary import summarize
 from conmim_lightning.data.loaders import evaluation_loader
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
-from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.name_list import read_names
+from conmim_lightning.data.sources.paths import Images, check_images, open_images
 from conmim_lightning.data.sources.splits import Splits
+
+_SPLITS = ("train", "val", "test")
 
 
 class SplitDataModule(ResumableDataModule):
@@ -33,17 +35,21 @@ class SplitDataModule(ResumableDataModule):
         seed: seed of order and transforms.
         train: name of the training split.
         val: name of the validation split.
-        test: name of the test split.
-        exclude: file that lists training images to leave out, as ``inspect`` writes it; null for none.
+        test: name of the test split; null for that of validation.
+        exclude: file that lists images to leave out, as ``inspect`` writes it, for all splits; or a file by split
+            ("train", "val", "test"); null for none.
         num_workers: number of loader processes; null for one per usable core, at most 16.
         evaluation_batch_size: images per batch outside of training; null for batch_size.
         cache_decoded: keep decoded training images in memory, per loader process; for small collections.
-        predict_root: folder of images without annotations to predict; null for ``root``.
+        predict_root: images without annotations to predict, see ``open_images``; null for ``root``.
         prepare: function that creates missing files, once per machine; null if they exist.
 
     Raises:
         ValueError: a number is out of range or a folder is missing; in ``setup``, a split is invalid.
     """
+
+    annotated: str = ""
+    """Number of annotated objects, or pixels, of each class, for the summary."""
 
     eval_limit: int | None = None
     """Largest number of images to evaluate per split; null for all."""
@@ -61,12 +67,12 @@ class SplitDataModule(ResumableDataModule):
         seed: int = 0,
         train: str = "train",
         val: str = "val",
-        test: str = "val",
-        exclude: str | None = None,
+        test: str | None = None,
+        exclude: str | Mapping[str, str | None] | None = None,
         num_workers: int | None = None,
         evaluation_batch_size: int | None = None,
         cache_decoded: bool = False,
-        predict_root: str | None = None,
+        predict_root: Images | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(
@@ -74,14 +80,14 @@ class SplitDataModule(ResumableDataModule):
         )
         check_at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size, num_classes=num_classes)
         if predict_root is not None:
-            check_folder(predict_root)
+            check_images(predict_root)
         elif prepare is None:
             check_exists(root)
         self.evaluation_batch_size = evaluation_batch_size or batch_size
-        self.split_names = {"train": train, "val": val, "test": test}
+        self.split_names = {"train": train, "val": val, "test": val if test is None else test}
         self.splits = source
         self.num_classes = source.count_classes(root, train) if num_classes is None else num_classes
-        self.excluded = read_names(exclude) if exclude else set()
+        self.excluded = _excluded(exclude)
         self.cache_decoded = cache_decoded
         self.predict_root = predict_root
         self.prepare = prepare
@@ -110,7 +116,7 @@ class SplitDataModule(ResumableDataModule):
             stage: "fit", "validate", "test" or "predict"; None for all but "predict".
         """
         if stage == "predict":
-            self.sources["predict"] = FolderSource(self.predict_root or self.root, formats=self.decoder.formats)
+            self.sources["predict"] = open_images(self.predict_root or self.root, self.decoder.formats)
             return
         fits = stage in (None, "fit")
         if "train" not in self.sources and (fits or self.classes is None):
@@ -123,14 +129,22 @@ class SplitDataModule(ResumableDataModule):
                 self.sources[split] = self.check_split(split, self._open(split))
         if fits:
             self._check_fills()
+            self.annotated = self.count_annotated()
             self.train_set = self.make_dataset("train", train=True)
             self.train_set[SampleKey(0, 0)]
             self.make_dataset("val")[0]
 
     def open_source(self) -> Source:
         """Open the training split without the excluded images; ValueError if it is invalid."""
-        source = self._open("train")
-        return self.check_split("train", source.without(self.excluded) if self.excluded else source)
+        return self.check_split("train", self._open("train"))
+
+    def report_faults(self) -> None:
+        """Let sources list invalid annotations instead of raising, for ``inspect``."""
+        self.splits.report_faults = True  # type: ignore[attr-defined]
+
+    def count_annotated(self) -> str:
+        """Return how many objects, or pixels, of each class are trained on; ValueError if there are none."""
+        return ""
 
     def select_train(self, source: Source) -> Source:
         """Select the images to train on from the training split."""
@@ -148,7 +162,9 @@ class SplitDataModule(ResumableDataModule):
     def summary(self) -> str:
         """Summarise the splits: number of images, formats, sizes, broken images."""
         sizes = [f"{split}: {len(self.sources[split]):,} images" for split in ("val", "test") if split in self.sources]
-        return "\n  ".join([summarize(self.sources["train"], self.decoder), *sizes])
+        annotated = [self.annotated] if self.annotated else []
+        notes = [f"{split}: {note}" for split in ("val", "test") for note in self._notes(split)]
+        return "\n  ".join([summarize(self.sources["train"], self.decoder), *annotated, *sizes, *notes])
 
     def image_name(self, split: str, index: int) -> str:
         """Name of an image of a split."""
@@ -183,5 +199,21 @@ class SplitDataModule(ResumableDataModule):
             limit=self.eval_limit,
         )
 
+    def _notes(self, split: str) -> Sequence[str]:
+        same = split == "test" and self.split_names["test"] == self.split_names["val"]
+        return () if same or split not in self.sources else self.sources[split].notes
+
     def _open(self, split: str) -> Source:
-        return self.splits(self.root, self.split_names[split], self.classes)
+        """Open a split without its excluded images."""
+        excluded = self.excluded[split]
+        self.splits.excluded = excluded  # type: ignore[attr-defined]
+        source = self.splits(self.root, self.split_names[split], self.classes)
+        return source.without(excluded) if excluded else source
+
+
+def _excluded(exclude: str | Mapping[str, str | None] | None) -> dict[str, set[str]]:
+    """Return the names to leave out by split."""
+    files = dict.fromkeys(_SPLITS, exclude) if exclude is None or isinstance(exclude, str) else dict(exclude)
+    if unknown := set(files) - set(_SPLITS):
+        raise ValueError(f"data.exclude is a file, or a file by split: {', '.join(_SPLITS)}; got {sorted(unknown)}")
+    return {split: read_names(file) if (file := files.get(split)) else set() for split in _SPLITS}

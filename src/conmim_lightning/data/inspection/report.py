@@ -29,8 +29,8 @@ _BAR = 40  # characters of the longest bar
 DUPLICATES = {"exact": "same bytes as", "near": "looks like", "similar": "features similar to"}
 """Reason in the list of findings, by kind of duplicates."""
 
-KINDS = ("broken", "annotations", *DUPLICATES)
-"""Kinds of findings; "annotations" are invalid class maps or objects."""
+KINDS = ("broken", "annotations", "constant", *DUPLICATES)
+"""Kinds of findings; "annotations" are invalid class maps or objects, "constant" images have nearly no contrast."""
 
 
 @dataclass
@@ -40,11 +40,13 @@ class Findings:
     Attributes:
         broken: reasons of the broken images.
         annotations: reasons of the images with an invalid annotation; None if there are no annotations.
+        constant: reasons of the images that are constant or nearly so.
         duplicates: by kind (see ``DUPLICATES``), for each duplicate the index of the image that it duplicates.
     """
 
     broken: dict[int, str]
     annotations: dict[int, str] | None = None
+    constant: dict[int, str] = field(default_factory=dict)
     duplicates: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def reasons(self, source: Source) -> dict[str, dict[int, str]]:
@@ -52,6 +54,7 @@ class Findings:
         reasons = {"broken": self.broken}
         if self.annotations is not None:
             reasons["annotations"] = self.annotations
+        reasons["constant"] = self.constant
         for kind, duplicates in self.duplicates.items():
             reasons[kind] = {index: f"{DUPLICATES[kind]} {source.name(first)}" for index, first in duplicates.items()}
         return reasons
@@ -72,7 +75,8 @@ class Inspection:
         near_bits: largest number of differing bits in the 64-bit perceptual hashes of near duplicates, 0 to 15; null
             skips this search.
         min_similarity: smallest cosine similarity of the features of similar images; this search needs an encoder.
-        exclude: kinds of findings for the exclusion list: "broken", "annotations", "exact", "near", "similar".
+        exclude: kinds of findings for the exclusion list: "broken", "annotations", "constant", "exact", "near",
+            "similar".
         sheet_images: number of images on the contact sheet, evenly spaced.
         num_workers: number of processes; null for one per usable core.
 
@@ -122,7 +126,8 @@ class Inspection:
             with_hashes=self.near_bits is not None,
             annotation_fault=annotation_fault,
         )
-        findings = Findings(images.broken, annotations=images.annotations if annotation_fault else None)
+        annotations = images.annotations if annotation_fault else None
+        findings = Findings(images.broken, annotations, images.constant)
         findings.duplicates["exact"] = exact_duplicates(images.digests, findings.distinct(len(source)))
         if self.near_bits is not None:
             candidates = findings.distinct(len(source))

@@ -7,10 +7,12 @@ import numpy as np
 
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.images.files import BrokenImageError
+from conmim_lightning.data.inspection.survey import CONSTANT, contrast_of
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
 
 _NOTES = 5
+_DECODED = 16  # images
 
 
 class _Header(NamedTuple):
@@ -26,7 +28,7 @@ def summarize(source: Source, decoder: Decoder, *, sample_size: int = 256) -> st
     Args:
         source: source of the images; for a stream, only the count is known.
         decoder: decoder of the image bytes; images beyond its limits count as broken.
-        sample_size: number of images whose headers are read, evenly spaced; they are not decoded.
+        sample_size: number of images whose headers are read, evenly spaced; 16 of them are decoded.
     """
     lines = [f"{len(source):,} images{'' if source.fixed else ' per epoch'} from {source.root}"]
     if source.classes:
@@ -41,10 +43,14 @@ def summarize(source: Source, decoder: Decoder, *, sample_size: int = 256) -> st
 def _sample_lines(source: Source, decoder: Decoder, count: int) -> list[str]:
     headers: list[_Header] = []
     broken: list[str] = []
-    for index in (position * len(source) // count for position in range(count)):
+    constant: list[str] = []
+    every = max(1, count // _DECODED)
+    for number, index in enumerate(position * len(source) // count for position in range(count)):
         try:
             content = source.read(SampleKey(0, index), decoder.max_bytes)
             image = decoder.open(content)
+            if number % every == 0 and contrast_of(image.whole()) < CONSTANT:
+                constant.append(source.name(index))
             headers.append(_Header(image.format, image.width, image.height, len(content)))
         except BrokenImageError as error:
             broken.append(f"{source.name(index)}: {error}")
@@ -52,6 +58,12 @@ def _sample_lines(source: Source, decoder: Decoder, count: int) -> list[str]:
     lines = [f"sample of {count}: {formats or 'none readable'}; {len(broken)} broken"]
     if broken:
         lines[0] += f", such as {broken[0]}"
+    if constant:
+        decoded = len(range(0, count, every))
+        lines.append(
+            f"warning: {len(constant)} of {decoded} decoded images are constant or nearly so, such as {constant[0]}; "
+            "of more than 8 bits, data.decoder.value_range chooses the values that become black and white"
+        )
     if headers:
         numbers = np.asarray([header[1:] for header in headers])
         quantiles = np.quantile(numbers, (0.05, 0.5, 0.95), axis=0).round().astype(int).T.tolist()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -17,6 +18,8 @@ from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
 
 _BATCH = 32
+CONSTANT = 2.0
+"""Contrast in grey levels below which an image is nearly constant, such as 12 bits that are read as 16."""
 
 AnnotationFault = Callable[[Source, int, int, int], str]
 """Function of source, index, height and width; returns the fault in the annotation, empty if there is none."""
@@ -33,6 +36,7 @@ class ImageRecord(NamedTuple):
     hash: int = 0
     reason: str = ""
     annotation: str = ""
+    contrast: float = 0.0  # standard deviation of the pixels, of the channel with the largest, in grey levels
 
 
 class Survey:
@@ -49,6 +53,7 @@ class Survey:
         sizes: (N,) int64 bytes.
         digests: (N, 2) uint64 digest of the bytes (BLAKE2b, 128 bits).
         hashes: (N,) uint64 perceptual hashes, which differ in few bits for similar images; 0 if they were not computed.
+        constant: reason by index of any image that is constant or nearly so.
         broken: reason by index of the broken image.
         annotations: reason by index of any other image with an invalid annotation.
     """
@@ -59,6 +64,7 @@ class Survey:
         self.widths, self.heights, self.sizes = (np.zeros(count, np.int64) for _ in range(3))
         self.digests = np.zeros((count, 2), np.uint64)
         self.hashes = np.zeros(count, np.uint64)
+        self.constant: dict[int, str] = {}
         self.broken: dict[int, str] = {}
         self.annotations: dict[int, str] = {}
 
@@ -67,6 +73,8 @@ class Survey:
         if image.reason:
             self.broken[index] = image.reason
             return
+        if image.contrast < CONSTANT:
+            self.constant[index] = f"nearly constant: standard deviation {image.contrast:.2f} of 255"
         if image.annotation:
             self.annotations[index] = image.annotation
         if image.format not in self.format_names:
@@ -105,6 +113,7 @@ class _RecordDataset(Dataset[ImageRecord]):
             digest=hashlib.blake2b(content, digest_size=16).digest(),
             hash=perceptual_hash(pixels.permute(1, 2, 0).numpy()) if self.with_hashes else 0,
             annotation=self.annotation_fault(self.source, index, height, width) if self.annotation_fault else "",
+            contrast=contrast_of(pixels),
         )
 
 
@@ -146,6 +155,11 @@ def survey(
                 images.add(index, image)
             bar.update(len(batch))
     return images
+
+
+def contrast_of(pixels: Tensor) -> float:
+    """Return the standard deviation of (C, H, W) uint8 pixels, of the channel with the largest, in grey levels."""
+    return float(pixels.flatten(1).float().std(1, correction=0).max())
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:

@@ -189,6 +189,14 @@ class Subset(IndexedSource):
         return self.source.annotation(int(self.indices[index]), height, width)
 
 
+def unwrapped(source: Source) -> tuple[Source, NDArray[np.int64]]:
+    """Return the source of a subset, or the source itself, and the indices of its images there."""
+    indices = np.arange(len(source))
+    while isinstance(source, Subset):
+        indices, source = source.indices[indices], source.source
+    return source, indices
+
+
 def digest_of(*arrays: NDArray[Any]) -> str:
     """Return a 128-bit digest of the arrays' content, as text."""
     digest = hashlib.blake2b(digest_size=16)

@@ -139,6 +139,7 @@ class SegmentationSplits:
         self.class_names = class_names
         self.on_invalid = on_invalid
         self.excluded: Collection[str] = ()
+        self.report_faults = False
         self.layout: dict[str, Any] = {
             "images": images,
             "maps": maps,
@@ -161,7 +162,8 @@ class SegmentationSplits:
         if classes is not None and list(classes) != names:
             other = [f"{a!r} instead of {b!r}" for a, b in zip(names, classes, strict=False) if a != b]
             raise ValueError(f"split {split!r} of {root!r} has other classes than were trained: {', '.join(other[:5])}")
-        pairs = ImageMapPairs(root, split, excluded=self.excluded, **self.layout)
+        layout = self.layout | ({"missing": "keep"} if self.report_faults else {})
+        pairs = ImageMapPairs(root, split, excluded=self.excluded, **layout)
         return SegmentationSource(pairs, names, self.values, drop_invalid=self.on_invalid == "drop")
 
     def count_classes(self, root: str, split: str) -> int:

@@ -36,7 +36,8 @@ class ImageMapPairs:
         maps: folder of the class maps below root, with "{split}" for the split.
         suffix: end of a map's name, after the image's stem.
         image_suffix: end of an image's stem that its map's name lacks, such as "_leftImg8bit" in Cityscapes.
-        missing: treatment of images without a class map: "error" raises, "drop" leaves them out with a note.
+        missing: treatment of images without a class map: "error" raises, "drop" leaves them out with a note, "keep"
+            keeps them for ``inspect``.
         excluded: names of images that need no class map.
         index_dir: folder to store the index of the images in; null does not store it.
         formats: see ``FolderSource``.
@@ -55,7 +56,7 @@ class ImageMapPairs:
         maps: str = "annotations/{split}",
         suffix: str = ".png",
         image_suffix: str = "",
-        missing: OnFault = "error",
+        missing: OnFault | Literal["keep"] = "error",
         excluded: Collection[str] = (),
         index_dir: str | None = None,
         formats: Sequence[str] = DEFAULT_FORMATS,
@@ -67,7 +68,8 @@ class ImageMapPairs:
         self.images: IndexedSource = FolderSource(
             folder, index_dir=index_dir, formats=formats, include_hidden=include_hidden
         )
-        self._leave_out(missing, excluded)
+        if missing != "keep":
+            self._leave_out(missing, excluded)
 
     def __len__(self) -> int:
         """Number of pairs."""
