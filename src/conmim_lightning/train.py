@@ -109,6 +109,7 @@ def _open(data: Any, stage: str) -> None:
 def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Config, Any, Any]:
     """Build the final configuration, the data module and the task; raise for every mismatch before anything slow."""
     from hydra.utils import instantiate
+    from lightning.pytorch.utilities import rank_zero_info
 
     from conmim_lightning.runtime.restore import check_backbone, without_weights
 
@@ -122,6 +123,8 @@ def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Con
         cfg.data.num_classes = data.num_classes
         config = check(cfg)
     if checkpoint:
+        if weights := config["backbone"].get("weights"):
+            rank_zero_info(f"backbone.weights={weights} is not read: the checkpoint of resume= has newer weights")
         config["task"] = without_weights(config["task"])  # the checkpoint contains them
     task = instantiate(config["task"])
     task.check_shapes(*data.sample_shapes)

@@ -58,7 +58,7 @@ MISTAKES = {
     ),
     "half a batch accumulated": (
         ["data.root=.", "schedule.accumulate_grad_batches=0.5"],
-        "an integer of at least 1, got 0.5",
+        "schedule.accumulate_grad_batches: a whole number is needed, got 0.5",
     ),
     "dangling interpolation": (["data.root=.", "data.seed=${sede}"], "data.seed: .*sede"),
 }
@@ -111,7 +111,7 @@ def test_all_faults_are_reported_at_once(composed):
         (["backbone.num_heads=3"], "embed_dim 16 does not divide into 3 heads"),
         (["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
         (["schedule.lr_scaling=square"], "square"),
-        (["optimizer.lr=-1"], "Invalid learning rate: -1"),
+        (["optimizer.lr=-1"], "optimizer.lr: must be at least 0, got -1"),
         (["callbacks.broken_images.max_fraction=3"], "got 3"),
     ],
 )

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conmim_lightning.config.signatures import allowed, signature_faults, targets
+from conmim_lightning.config.values import value_faults
 
 _PACKAGED = Path(__file__).parents[1] / "conf"
 CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "conf").resolve())
@@ -18,6 +19,7 @@ CONF_DIR = str((_PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] /
 _GROUPS = ("data", "masking", "perturbation", "loss", "backbone", "task", "optimizer", "schedule", "trainer")
 _SETTINGS = ("masking", "perturbation", "loss", "schedule")  # groups whose constructors only check numbers
 _COLLECTIONS = ("callbacks", "logger")
+_RESOLVING = "raised while resolving interpolation"
 _PATHS = ("root_dir", "data_dir", "run_dir")
 _NOT_KEYS = {"experiment", "sweep", "local", "debug", "hydra"}  # groups whose files set other keys
 
@@ -46,14 +48,18 @@ def check(cfg: DictConfig, command: str | None = "train") -> Config:
     """
     known = _top_level_keys(command) if command else list(map(str, cfg))
     faults = [f"{key}: unknown; {allowed(key, known)}" for key in map(str, cfg) if key not in known]
-    faults += [*_distinct(_unresolved(cfg, "")), *_path_faults(cfg), *_precision_faults(cfg)]
+    faults += [*_distinct(_unresolved(cfg, "")), *_path_faults(cfg), *_combination_faults(cfg)]
     written = OmegaConf.to_container(cfg, resolve=False)  # an interpolated group is checked where it is defined
     assert isinstance(written, dict)
     faults += _without_target(written)
     misfits = [
         (name, f"{name}.{key}: {fault}") for name, node in targets(written, "") for key, fault in signature_faults(node)
     ]
-    faults += [fault for _, fault in misfits]
+    unfit = list(value_faults(cfg, written).values())
+    if unfit:  # what they make fail is no fault of its own
+        faults = [fault for fault in faults if _RESOLVING not in fault]
+    misfits += unfit
+    faults += list(dict.fromkeys(fault for _, fault in misfits))
     faults += _setting_faults(cfg, {name.split(".")[0] for name, _ in misfits})
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
@@ -122,12 +128,15 @@ def _path_faults(cfg: DictConfig) -> Iterator[str]:
             yield f"paths.{key}: must be a path, got {cfg.paths[key]!r}"
 
 
-def _precision_faults(cfg: DictConfig) -> Iterator[str]:
-    """Yield a fault for a fused optimizer with float16's loss scaler, whose gradients could not be clipped."""
-    names = ("trainer.precision", "optimizer.fused")
+def _combination_faults(cfg: DictConfig) -> Iterator[str]:
+    """Yield a fault for values that contradict each other."""
+    names = ("trainer.precision", "optimizer.fused", "schedule.min_lr", "optimizer.lr")
     values = [OmegaConf.select(cfg, name, throw_on_resolution_failure=False) for name in names]
-    if values == ["16-mixed", True]:
+    precision, fused, smallest, largest = values
+    if precision == "16-mixed" and fused is True:
         yield "trainer.precision: 16-mixed needs optimizer.fused=false: a fused step hides the gradients"
+    if isinstance(smallest, int | float) and isinstance(largest, int | float) and smallest > largest > 0:
+        yield f"schedule.min_lr: {smallest} is above optimizer.lr, {largest}; the learning rate would rise to it"
 
 
 def _unresolved(node: Any, name: str) -> Iterator[str]:

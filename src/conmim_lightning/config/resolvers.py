@@ -16,7 +16,9 @@ def run_name() -> str:
 
 
 def divide(number: int, divisor: int, what: str) -> int:
-    """Return ``number / divisor``; raise ValueError if there is a remainder."""
+    """Return ``number / divisor``; raise ValueError if there is a remainder, or for other than whole numbers."""
+    if not isinstance(number, int) or not isinstance(divisor, int):
+        raise ValueError(f"{what}: whole numbers are needed, got {number!r} and {divisor!r}")
     if divisor < 1 or number % divisor:
         raise ValueError(f"{what}: {number} is not divisible by {divisor}")
     return number // divisor

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -29,7 +30,7 @@ def targets(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def signature_faults(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield key and fault of each argument that does not fit the target's signature."""
     try:
-        parameters = _parameters(_locate(node["_target_"]))
+        parameters = parameters_of(node["_target_"])
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         yield "_target_", f"{node['_target_']!r} cannot be used: {error}"
         return
@@ -58,12 +59,25 @@ def allowed(key: str, keys: Iterable[str]) -> str:
     return f"{suggestion}allowed are {', '.join(names)}"
 
 
+@cache
+def parameters_of(target: str) -> Parameters:
+    """Return the parameters of a target by its dotted path, including those that a class passes on to its base class.
+
+    Raises:
+        ImportError, AttributeError, ValueError, TypeError: it cannot be imported, or is not callable.
+    """
+    return _parameters(_locate(target))
+
+
 def _parameters(target: Any) -> Parameters:
     """Return the parameters of a target, including those that a class passes on to its base class.
 
     ``**kwargs`` are passed on to a base class of this package; ``*args`` and ``**kwargs`` together, to any base class.
     """
-    parameters = dict(inspect.signature(target).parameters)
+    try:
+        parameters = dict(inspect.signature(target, eval_str=True).parameters)
+    except NameError:  # names that only type checkers import
+        parameters = dict(inspect.signature(target).parameters)
     passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not passes_on or not inspect.isclass(target):
         return parameters

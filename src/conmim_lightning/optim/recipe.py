@@ -78,7 +78,9 @@ class Schedule:
         if (epochs is None) == (steps is None):
             raise ValueError(f"a schedule needs epochs or steps, and not both; got {epochs} and {steps}")
         length, warmup = (epochs, warmup_epochs) if steps is None else (steps, warmup_steps)
-        if length is None or not 0 <= warmup <= length or length <= 0:
+        if length is None or length <= 0:
+            raise ValueError(f"schedule.{'epochs' if steps is None else 'steps'} must be above 0, got {length}")
+        if not 0 <= warmup <= length:
             raise ValueError(f"schedule needs a warm-up from 0 to its length, got {warmup} and {length}")
         if name not in SCHEDULES:
             raise ValueError(f"schedule.name must be one of {list(SCHEDULES)}, got {name!r}")

@@ -1,16 +1,25 @@
 """Settings of a Trainer that must be checked or changed before a run."""
 
 import os
+import re
 from typing import Any
 
 from conmim_lightning.config.check import Config
 
+_DEVICES = re.compile(r"auto|-1|\d+(,\d+)*,?")
 _ALWAYS = 2  # processes that any machine may run, to try a distributed run
 
 
 def check_devices(trainer: Config) -> None:
-    """Raise ValueError for more processes on the CPU than it has cores: they would wait for each other for ever."""
+    """Check the number of devices.
+
+    Raises:
+        ValueError: it is a text of another form, or more processes on the CPU than it has cores, which would wait for
+            each other for ever.
+    """
     devices = trainer.get("devices")
+    if isinstance(devices, str) and not _DEVICES.fullmatch(devices):
+        raise ValueError(f"trainer.devices must be auto, a number, or numbers such as [0,1], got {devices!r}")
     if not isinstance(devices, int) or not _is_cpu(trainer):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

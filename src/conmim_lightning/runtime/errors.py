@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from conmim_lightning.config.signatures import allowed
+from conmim_lightning.runtime.arguments import quoting_advice
 from conmim_lightning.runtime.ranks import global_rank
 from conmim_lightning.signals import StoppedError
 
@@ -62,7 +63,7 @@ def user_errors() -> Iterator[None]:
         if not fixable or os.environ.get("CONMIM_TRACE") == "1":
             raise
         if not isinstance(cause, StoppedError) or global_rank() == 0:  # all ranks stop with the same message
-            print(f"\nerror: {_without_trace(cause)}{_suggestion(cause)}", file=sys.stderr)
+            print(f"\nerror: {_without_trace(cause)}{_suggestion(cause)}{quoting_advice(cause)}", file=sys.stderr)
         raise SystemExit(getattr(cause, "status", 1)) from None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from conmim_lightning.config.resolvers import RUN_NAME, register_resolvers
+from conmim_lightning.runtime.arguments import expand_arguments
 from conmim_lightning.runtime.errors import user_errors
 from conmim_lightning.runtime.ranks import global_rank
 from conmim_lightning.runtime.secrets import mask_text, masked_excepthook, masked_output
@@ -32,6 +33,7 @@ def run_command(main: Callable[[], object]) -> None:
     sys.excepthook = masked_excepthook
     with masked_output(), user_errors(), stop_signals() as handler:
         handler.advice = lambda: " before it was complete"
+        sys.argv[1:] = expand_arguments(sys.argv[1:])
         as_launched_rank()
         name_run()
         main()

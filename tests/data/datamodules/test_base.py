@@ -135,5 +135,5 @@ def test_the_trainer_must_not_distribute_the_images_again(scenes_root: Path):
 def test_one_picture_alone_has_one_message(scenes_root: Path, tmp_path: Path):
     path = next((scenes_root / "folders" / "train").rglob("*.*"))
     (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match="1 images .* do not fill .*; at least 2 images per device are needed"):
+    with pytest.raises(ValueError, match=r"1 images .* do not fill .*; at least 2 images per device are needed"):
         module(tmp_path, batch_size=2).setup()

@@ -81,9 +81,7 @@ def test_the_test_split_is_that_of_validation_unless_it_is_given(root):
 
 def test_a_missing_split_names_the_others(root):
     (root / "val").rename(root / "valid")
-    with pytest.raises(
-        ValueError, match=r"has no folder 'val'; there are test, train, valid, choose one"
-    ):
+    with pytest.raises(ValueError, match=r"has no folder 'val'; there are test, train, valid, choose one"):
         module(root).setup()
 
 
