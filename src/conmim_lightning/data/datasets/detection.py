@@ -12,7 +12,7 @@ from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.datasets.coco_masks import decode_masks
 from conmim_lightning.data.images.pixels import AnyImage
 from conmim_lightning.data.sources.base import Source
-from conmim_lightning.data.sources.coco import ObjectAnnotations
+from conmim_lightning.data.sources.object_annotations import ObjectAnnotations
 from conmim_lightning.data.transforms.detection import FitSquare
 
 

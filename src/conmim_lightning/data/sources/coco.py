@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +19,9 @@ from conmim_lightning.data.sources.coco_validation import (
     entries_of,
     load_coco,
 )
+from conmim_lightning.data.sources.detection_layouts import layout_hint
 from conmim_lightning.data.sources.image_map_pairs import OnFault, for_split
-
-
-class ObjectAnnotations(NamedTuple):
-    """The n annotated objects of an image.
-
-    Attributes:
-        boxes: (n, 4) float32: left, top, right, bottom.
-        labels: (n,) int64 class from 0.
-        crowd: (n,) bool.
-        area: (n,) float32.
-        outlines: n segmentations in COCO's format; n times None if outlines are not needed.
-        size: height and width of the image.
-    """
-
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
-    area: NDArray[np.float32]
-    outlines: list[Any]
-    size: tuple[int, int]
+from conmim_lightning.data.sources.object_annotations import ObjectAnnotations
 
 
 class CocoSource(FileSource):
@@ -188,6 +169,8 @@ class CocoSplits:
         report_faults: see ``CocoSource``.
     """
 
+    layout = "coco_folder"
+
     def __init__(
         self,
         *,
@@ -211,7 +194,7 @@ class CocoSplits:
         Raises:
             ValueError: the split is missing or invalid, or its classes are not those of the training split.
         """
-        annotations = Path(root, for_split(self.annotations, split))
+        annotations = self._annotations(root, split)
         source = CocoSource(
             Path(root, for_split(self.images, split)),
             annotations,
@@ -220,6 +203,7 @@ class CocoSplits:
             filter_empty=self.filter_empty and classes is None and not self.report_faults,
             excluded=self.excluded,
             report_faults=self.report_faults,
+            content=self._content(root, split, classes),
         )
         if classes is not None and list(classes) != list(source.classes):
             other = [f"{a!r} instead of {b!r}" for a, b in zip(source.classes, classes, strict=False) if a != b]
@@ -231,11 +215,22 @@ class CocoSplits:
 
     def count_classes(self, root: str, split: str) -> int:
         """Number of categories in the JSON of a split."""
-        path = Path(root, for_split(self.annotations, split))
-        categories = load_coco(path)["categories"]
+        content = self._content(root, split, None)
+        categories = (content or load_coco(self._annotations(root, split)))["categories"]
         if not categories:
-            raise ValueError(f"{str(path)!r} has no categories")
+            raise ValueError(f"{str(self._annotations(root, split))!r} has no categories")
         return len(categories)
+
+    def _annotations(self, root: str, split: str) -> Path:
+        """Return the file, or folder, of a split's annotations; ValueError if it is missing."""
+        path = Path(root, for_split(self.annotations, split))
+        if not path.exists():
+            raise ValueError(f"annotations {str(path)!r} do not exist{layout_hint(root, self.layout)}")
+        return path
+
+    def _content(self, root: str, split: str, classes: Sequence[str] | None) -> Entry | None:
+        """Return a split's content in COCO's format if its annotations have another format."""
+        return None
 
 
 def _pack_outlines(entries: Sequence[Entry], masks: bool) -> Iterator[bytes]:

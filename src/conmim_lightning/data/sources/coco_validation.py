@@ -12,6 +12,9 @@ from conmim_lightning.data.sources.outlines import Extent, extent
 
 Entry = dict[str, Any]
 
+FAULT = "_fault"
+"""Key of an annotation that a reader of another format could not convert, with the reason."""
+
 _SHOWN = 5
 _MARGIN = 1.0  # pixels by which a box may exceed the image, or a box and an outline may differ, for rounding
 _SIMILAR = 0.2  # smallest intersection over union of a box and the box of its outline
@@ -93,7 +96,8 @@ def check_annotations(
     faults: dict[str, list[str]] = {}
     for entry in annotations:
         image = images[owners[entry["image_id"]]]
-        if fault := _box_fault(entry["bbox"], image) or _field_fault(entry) or (masks and _outline_fault(entry, image)):
+        fault = entry.get(FAULT) or _box_fault(entry["bbox"], image) or _field_fault(entry)
+        if fault := fault or (masks and _outline_fault(entry, image)):
             faults.setdefault(image["file_name"], []).append(
                 f"annotation {str(entry.get('id'))[: _SHOWN * 8]}: {fault}"
             )
