@@ -20,7 +20,7 @@ ALLOWED = {
     "files": set(),
     "signals": set(),
     "slurm": set(),
-    "config": {"hydra", "omegaconf", "torch"},
+    "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "torch"},
     "profiling": {
         "batches",
         "callbacks",
@@ -57,7 +57,18 @@ ALLOWED = {
     "weights": {"files", "safetensors", "scipy", "timm", "torch"},
     "data": {"batches", "files", "signals", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
-    | {"aiohttp", "faiss", "faster_coco_eval", "fsspec", "imagehash", "pyarrow", "webdataset"},
+    | {
+        "aiohttp",
+        "faiss",
+        "faster_coco_eval",
+        "fsspec",
+        "imagehash",
+        "pillow_heif",
+        "pyarrow",
+        "tifffile",
+        "webdataset",
+        "yaml",
+    },
     "losses": {"torch"},
     "masking": {"torch"},
     "perturbation": {"torch"},

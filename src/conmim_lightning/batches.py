@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+LEFT_OUT = "LeftOut:"
+"""Beginning of a reason in the field ``broken`` that concerns no image: what was left out of a shard."""
+
 
 class PretrainBatch(NamedTuple):
     """Unlabelled crops with the parameters of their random perturbation and masking.

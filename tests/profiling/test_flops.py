@@ -64,7 +64,7 @@ def test_the_profiler_agrees(tmp_path):
     config = plan_config(tmp_path, *SMALL)
     task, batch = build_task(config), synthetic_batch(config, 2)
     views = task.perturbation(batch.crop, batch.perturbation)
-    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True, acc_events=True) as profiler:
         keys = task.model.teach(views[1])
         task.loss(task.model.student(views[0], batch.mask), keys, batch.mask).backward()
     counted = sum(event.flops for event in profiler.key_averages()) / 2
@@ -95,6 +95,7 @@ def test_phases_are_those_counted_by_hand():
     assert (result["encoder"], result["projector"]) == (2 * encoder, 2 * projector)
     assert result["teacher"] == 2 * (encoder + projector)
     pixels = 2 * 2 * 192 * width * patches  # nothing needs the gradient of the pixels
-    loss = 2 * 2 * patches**2 * shapes[-1][0]
+    hidden = int(mask.flatten(1).sum(1).max())
+    loss = 2 * 2 * hidden * patches * shapes[-1][0]
     assert result["loss"] == loss
     assert result["backward"] == 2 * result["teacher"] - pixels + loss  # nor that of the keys

@@ -7,8 +7,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from conmim_lightning.batches import LEFT_OUT
 from conmim_lightning.callbacks.gather import gather_objects
-from conmim_lightning.data.sources.base import LEFT_OUT
 from conmim_lightning.files import naming
 
 

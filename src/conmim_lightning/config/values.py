@@ -49,16 +49,18 @@ _TOP_LEVEL: dict[str, Any] = {
 """Annotations of keys outside of groups."""
 
 
-def value_faults(cfg: DictConfig, written: Any) -> dict[str, tuple[str, str]]:
+def value_faults(cfg: DictConfig, written: Any, *, without_data: bool = False) -> dict[str, tuple[str, str]]:
     """Return, by key, the target's dotted name and the fault of each value that its argument cannot take.
 
     Args:
         cfg: composed configuration.
         written: the same as containers, with interpolations.
+        without_data: whether ``data.root`` may be null.
     """
     faults: dict[str, tuple[str, str]] = {}
     for name, where, fault in _all_faults(cfg, written):
-        if not where.startswith("paths."):  # checked as paths
+        may_be_null = without_data and where == "data.root" and cfg.data.root is None
+        if not where.startswith("paths.") and not may_be_null:  # paths are checked elsewhere
             faults.setdefault(where, (name, f"{where}: {fault}"))
     return faults
 

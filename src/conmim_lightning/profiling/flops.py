@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
@@ -32,7 +33,7 @@ def step_flops(task: "PretrainTask", view: Tensor, mask: Tensor, max_hidden: int
     """
     indices = hidden_patch_indices(mask, max_hidden)
     keys, teacher = _count(lambda: task.model.teach(view))
-    with FlopCounterMode(display=False) as student:
+    with _counter() as student:
         queries = task.model.student(view, mask, indices)
     encoder = sum(student.get_flop_counts()["Branch.encoder"].values())
     loss, loss_flops = _count(lambda: task.loss(queries, keys, mask, indices))
@@ -62,8 +63,22 @@ def count_parameters(branch: Branch) -> dict[str, int]:
     return {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
 
 
+def _counter() -> FlopCounterMode:
+    """Return a counter that also counts fused attention on a CPU, which torch does from 2.12 on."""
+    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    formulas: dict[Any, Any] = {
+        forward: lambda query, key, value, *others, **options: sdpa_flop_count(query, key, value),
+        backward: lambda gradient, query, key, value, *others, **options: sdpa_backward_flop_count(
+            gradient, query, key, value
+        ),
+    }
+    missing = {operation: formula for operation, formula in formulas.items() if operation not in flop_registry}
+    return FlopCounterMode(display=False, custom_mapping=missing)
+
+
 def _count(call: Callable[[], T]) -> tuple[T, int]:
     """Return the result of a call and its FLOP."""
-    with FlopCounterMode(display=False) as counter:
+    with _counter() as counter:
         result = call()
     return result, counter.get_total_flops()

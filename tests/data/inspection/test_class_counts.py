@@ -18,8 +18,8 @@ def test_objects_are_counted_without_crowds(folder):
     coco = source(folder)
     counts = class_counts(coco, Decoder(), 3)
     assert counts.counts.tolist() == [0, 1, 1]
-    with pytest.warns(UserWarning, match="has no objects of 1 of 3 classes: 'cat'"):
-        assert counts.summary(list(coco.classes), "x") == "objects per class: dog 1, cow 1, cat 0"
+    assert counts.missing(coco.classes, "x") == "'x' has no objects of 1 of 3 classes: 'cat'"
+    assert counts.summary(coco.classes, "x") == "objects per class: dog 1, cow 1, cat 0"
     assert class_counts(Subset(coco, np.array([0])), Decoder(), 3).counts.tolist() == [0, 0, 0]
 
 
@@ -51,6 +51,7 @@ def test_pixels_of_a_sample(maps):
         counts.summary(["a", "b"], "x")
     values = SegmentationSplits(num_classes=2, values={"a": 0, "b": 255}, ignored=[1])
     whole = class_counts(values(str(maps), "training", None), Decoder(), 2)
+    assert whole.missing(["a", "b"], "x") == "", "a sample says nothing about rare classes"
     assert whole.summary(["a", "b"], "x") == "pixels per class in a sample of 64 images: b 100.0%, a 0.0%"
 
 

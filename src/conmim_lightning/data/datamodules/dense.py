@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -116,8 +117,13 @@ class DenseDataModule(SplitDataModule):
         Raises:
             ValueError: there are none.
         """
-        counts = class_counts(self.sources["train"], self.decoder, self.num_classes)
-        return counts.summary(list(self.sources["train"].classes), self.root)
+        counts, names = (
+            class_counts(self.sources["train"], self.decoder, self.num_classes),
+            self.sources["train"].classes,
+        )
+        if missing := counts.missing(names, self.root):
+            rank_zero_warn(missing)
+        return counts.summary(names, self.root)
 
     def annotation_fault(self, source: Source, index: int, height: int, width: int) -> str:
         """Return the fault in the annotation of an image of this size; empty if there is none."""

@@ -13,6 +13,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 class AnyImage(Protocol):
     """Interface of an image that returns all its pixels or a resized region."""
 
+    format: str
     width: int
     height: int
 
@@ -33,6 +34,7 @@ class DecodedImage:
     """
 
     def __init__(self, pixels: Tensor) -> None:
+        self.format = ""
         self.pixels = pixels
         self.height, self.width = pixels.shape[1:]
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from conmim_lightning.data.images.decode import Decoder
@@ -33,7 +32,7 @@ class ClassCounts(NamedTuple):
     total: int
 
     def summary(self, names: Sequence[str], root: str) -> str:
-        """Return a sentence; warn of classes without any if all images were counted.
+        """Return a sentence.
 
         Raises:
             ValueError: there is none of any class.
@@ -41,13 +40,19 @@ class ClassCounts(NamedTuple):
         sample = "" if self.images == self.total else f" in a sample of {self.images} images"
         if not self.counts.sum():
             raise ValueError(f"{root!r} has no {self.unit} of any class{sample}: there is nothing to train")
-        shown = [f"{names[label]} {self.shown(label)}" for label in np.argsort(-self.counts, kind="stable")[:_SHOWN]]
+        shown = [
+            f"{names[label]} {self.shown(label)}" for label in np.argsort(-self.counts, kind="stable")[:_SHOWN].tolist()
+        ]
         more = f", ... ({len(names) - _SHOWN} more classes)" if len(names) > _SHOWN else ""
-        missing = [names[label] for label in np.flatnonzero(self.counts == 0)]
-        if missing and not sample:
-            listed = ", ".join(map(repr, missing[:_SHOWN]))
-            rank_zero_warn(f"{root!r} has no {self.unit} of {len(missing)} of {len(names)} classes: {listed}")
         return f"{self.unit} per class{sample}: {', '.join(shown)}{more}"
+
+    def missing(self, names: Sequence[str], root: str) -> str:
+        """Return a warning of classes without any; empty if there are none, or if only a sample was counted."""
+        missing = [names[label] for label in np.flatnonzero(self.counts == 0)]
+        if not missing or self.images != self.total:
+            return ""
+        listed = ", ".join(map(repr, missing[:_SHOWN]))
+        return f"{root!r} has no {self.unit} of {len(missing)} of {len(names)} classes: {listed}"
 
     def shown(self, label: int) -> str:
         """Format the number of objects of a class, or its fraction of the pixels."""

@@ -13,9 +13,6 @@ from conmim_lightning.data.images.files import read_file
 from conmim_lightning.data.samplers.epoch import EpochSampler, ResumableSampler, SampleKey
 from conmim_lightning.data.sources.array_file import PackedStrings
 
-LEFT_OUT = "LeftOut:"
-"""Beginning of a reason for what is not an image, or a further image of a sample, of a shard."""
-
 _MAX_CLASSES = 1_000_000
 
 

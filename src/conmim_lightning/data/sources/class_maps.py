@@ -162,7 +162,7 @@ class SegmentationSplits:
         if classes is not None and list(classes) != names:
             other = [f"{a!r} instead of {b!r}" for a, b in zip(names, classes, strict=False) if a != b]
             raise ValueError(f"split {split!r} of {root!r} has other classes than were trained: {', '.join(other[:5])}")
-        layout = self.layout | ({"missing": "keep"} if self.report_faults else {})
+        layout: dict[str, Any] = self.layout | ({"missing": "keep"} if self.report_faults else {})
         pairs = ImageMapPairs(root, split, excluded=self.excluded, **layout)
         return SegmentationSource(pairs, names, self.values, drop_invalid=self.on_invalid == "drop")
 

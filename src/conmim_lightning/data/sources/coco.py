@@ -78,7 +78,7 @@ class CocoSource(FileSource):
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         entries, self.faults = checked.valid, checked.faults
-        notes = self._judge(checked, excluded, on_invalid, report_faults, where)
+        notes = self._notes_or_error(checked, excluded, on_invalid, report_faults, where)
         with_objects = {owners[entry["image_id"]] for entry in entries}
         chosen = [
             position
@@ -102,7 +102,7 @@ class CocoSource(FileSource):
         index = {position: index for index, position in enumerate(chosen)}
         self._pack(entries, [index[owners[entry["image_id"]]] for entry in entries], labels, masks)
 
-    def _judge(
+    def _notes_or_error(
         self,
         checked: CheckedAnnotations,
         excluded: Collection[str],

@@ -100,7 +100,7 @@ def _read_names(path: Path, hint: str) -> list[str]:
         raise ValueError(
             f"class names {str(path)!r} cannot be read: {error}{hint}; or give data.source.class_names=[...]"
         ) from error
-    names = content.get("names") if isinstance(content, dict) else None
+    names: Any = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
         names = [names.get(number) for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):

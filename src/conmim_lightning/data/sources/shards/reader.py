@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from conmim_lightning.data.sources.base import LEFT_OUT
+from conmim_lightning.batches import LEFT_OUT
 from conmim_lightning.data.sources.shards.members import MemberChoice
 
 Item = tuple[str, bytes]  # name, content
@@ -36,7 +36,7 @@ class ShardReader:
         self.storage_options = storage_options
         self.choice = choice
         self.missing = False
-        self._told: set[str] = set()
+        self._listed: set[str] = set()
         self.faults: list[tuple[str, str]] = []
         self._reported = 0
 
@@ -81,15 +81,15 @@ class ShardReader:
             for member in tar_file_expander([{"url": url, "stream": file}], select_files=members.takes):
                 if member:  # webdataset marks the end by an empty one
                     yield f"{shard}/{member['fname']}", member["data"]
-            self._tell(shard, members.summary())
+            self._list_once(shard, members.summary())
             # tarfile mistakes a truncation between two members for the end
             if url.endswith(".tar") and file.last.strip(b"\0"):
                 raise EOFError("the shard has no end mark")
 
-    def _tell(self, shard: str, sentences: list[str]) -> None:
+    def _list_once(self, shard: str, sentences: list[str]) -> None:
         """List what was left out of a shard, once."""
-        if sentences and shard not in self._told:
-            self._told.add(shard)
+        if sentences and shard not in self._listed:
+            self._listed.add(shard)
             self.faults.append((shard, f"{LEFT_OUT} {'; '.join(sentences)}"))
 
     def _options(self, url: str) -> dict[str, Any]:

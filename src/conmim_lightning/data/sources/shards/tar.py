@@ -58,8 +58,8 @@ class _Members:
 
     def labels(self) -> NDArray[np.int32]:
         """Return the labels of the images, of their own or of WebDataset's sample."""
-        found = [self.label_of.get(key, self.label_of.get(sample_of(key)[0], -1)) for key in self.chosen.keys]
-        return np.asarray(found, np.int32)
+        labels = [self.label_of.get(key, self.label_of.get(sample_of(key)[0], -1)) for key in self.chosen.keys]
+        return np.asarray(labels, np.int32)
 
 
 def index_shard(path: str, choice: MemberChoice) -> TarIndex:
