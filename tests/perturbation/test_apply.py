@@ -164,3 +164,17 @@ def test_the_compiled_perturbation_of_a_cpu_would_break():
         torch.compile(views, backend="eager", fullgraph=True)(
             torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, 1, 8)
         )
+
+
+def test_each_channel_by_its_own_factors():
+    crop = torch.randint(0, 256, (2, 6, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    weak = torch.tensor(WEAK).repeat(2, 1)
+    factors = torch.ones(2, 12)
+    unchanged = perturb(crop, torch.cat([weak, factors], 1), largest_sigma=2.0)
+    assert torch.equal(unchanged, crop.float())
+    factors[0, 3], factors[1, 6 + 2] = 0.5, 0.0
+    changed = perturb(crop, torch.cat([weak, factors], 1), largest_sigma=2.0)
+    expected = crop.float()
+    expected[0, 3] = (expected[0, 3] * 0.5).floor()
+    expected[1, 2] = expected[1, 2].mean().floor()
+    assert torch.equal(changed, expected)

@@ -76,3 +76,19 @@ def test_every_order_of_the_jitter_occurs():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PerturbationDraw(**arguments)
+
+
+def test_channels_may_have_a_jitter_of_their_own():
+    draw = PerturbationDraw(per_channel=6, brightness=0.3, contrast=0.5, jitter_probability=1.0)
+    rows = draw(generator(0, 0, 0))
+    assert rows.shape == (2, len(COLUMNS) + 12)
+    assert rows[0].tolist() == [*WEAK, *[1.0] * 12], "the weak view"
+    brightness, contrast = rows[1, len(COLUMNS) :].view(2, 6)
+    assert len(set(brightness.tolist())) == 6
+    assert ((brightness >= 0.7) & (brightness <= 1.3) & (contrast >= 0.5) & (contrast <= 1.5)).all()
+    common = PerturbationDraw(brightness=0.3, contrast=0.5, jitter_probability=1.0)(generator(0, 0, 0))
+    assert torch.equal(rows[:, : len(COLUMNS)], common), "what is common does not change"
+    unchanged = PerturbationDraw(per_channel=2, jitter_probability=0.0)(generator(0, 0, 0))
+    assert unchanged[1, len(COLUMNS) :].tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="got -1"):
+        PerturbationDraw(per_channel=-1)

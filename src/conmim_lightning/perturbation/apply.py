@@ -29,7 +29,7 @@ def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
 
     Args:
         crop: (B, C, H, W) uint8, or float with integer grey levels.
-        rows: (B, len(COLUMNS)) float32 on the same device, see ``draw.COLUMNS``.
+        rows: (B, P) float32 on the same device, see ``draw.COLUMNS``.
         largest_sigma: upper bound of the blur's standard deviation in pixels; sets the kernel size.
 
     Returns:
@@ -37,6 +37,8 @@ def perturb(crop: Tensor, rows: Tensor, *, largest_sigma: float) -> Tensor:
     """
     column = {name: rows[:, i].view(-1, 1, 1, 1) for i, name in enumerate(COLUMNS)}
     image = jitter(crop.float(), column)
+    if extra := rows.shape[1] - len(COLUMNS):
+        image = jitter_channels(image, rows[:, -extra:])
     if crop.shape[1] == 3:
         image = torch.where(column["gray"] > 0, grayscale(image), image)
     image = blur(image, rows[:, COLUMNS.index("blur")], largest_sigma=largest_sigma)
@@ -56,6 +58,19 @@ def jitter(image: Tensor, column: dict[str, Tensor]) -> Tensor:
         operation = torch.where(slot > hue_slot, orders[:, slot], _HUE)
         image = _blend(image, operation.view(-1, 1, 1, 1), column)
     return image
+
+
+def jitter_channels(image: Tensor, factors: Tensor) -> Tensor:
+    """Apply brightness, then contrast around its own mean, to each channel: (B, C, H, W) float to the same shape.
+
+    Args:
+        image: (B, C, H, W), integer grey levels.
+        factors: (B, 2 C): factor of the brightness of each channel, then of its contrast.
+    """
+    brightness, contrast = factors.view(len(image), 2, -1, 1, 1).unbind(1)
+    image = (image * brightness).clamp(0, 255).floor()
+    mean = image.mean((2, 3), keepdim=True).floor()
+    return (contrast * image + (1 - contrast) * mean).clamp(0, 255).floor()
 
 
 def _order(number: Tensor) -> Tensor:

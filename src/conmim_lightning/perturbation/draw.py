@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 COLUMNS = ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur", "solarize")
-"""Columns of a row of parameters.
+"""Columns of a row of parameters; with ``per_channel`` jitter, further factors follow, see ``PerturbationDraw``.
 
 brightness, contrast, saturation: factors, 1 = unchanged. hue: shift in [-0.5, 0.5] of the colour circle, 0 = unchanged.
 order: index in ``ORDERS`` of the permutation of the four jitter operations. gray: 1 = grayscale. blur: standard
@@ -46,6 +46,9 @@ class PerturbationDraw:
         blur_sigma: smallest and largest standard deviation in pixels; 0 < smallest <= largest.
         solarize_probability: probability of solarisation, in [0, 1].
         solarize_threshold: grey level from which values are inverted, in [0, 255].
+        per_channel: number of channels with brightness and contrast of their own, on top of the common ones, for
+            images that are not RGB; 0 for none. The rows then have two further columns per channel: its factors of
+            brightness, then of contrast, from the same ranges.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -66,6 +69,7 @@ class PerturbationDraw:
         blur_sigma: Sequence[float] = (0.1, 2.0),
         solarize_probability: float = 0.2,
         solarize_threshold: float = 128,
+        per_channel: int = 0,
     ) -> None:
         for name, strength in (("student", student), ("teacher", teacher)):
             if strength not in ("weak", "strong"):
@@ -91,10 +95,16 @@ class PerturbationDraw:
         self.probabilities = probabilities
         self.blur_sigma = tuple(blur_sigma)
         self.solarize_threshold = solarize_threshold
+        if per_channel < 0:
+            raise ValueError(f"per_channel is a number of channels, or 0, got {per_channel}")
+        self.per_channel = per_channel
+        self.weak = [*WEAK, *[1.0] * (2 * per_channel)]
 
     def __call__(self, generator: Generator) -> Tensor:
-        """Sample (2, len(COLUMNS)) float32: the student's row, then the teacher's."""
-        return torch.tensor([WEAK if strength == "weak" else self._strong(generator) for strength in self.strengths])
+        """Sample (2, P) float32, P = len(COLUMNS) + 2 per_channel: the student's row, then the teacher's."""
+        return torch.tensor(
+            [self.weak if strength == "weak" else self._strong(generator) for strength in self.strengths]
+        )
 
     def _strong(self, generator: Generator) -> list[float]:
         draw: dict[str, float] = dict(
@@ -114,4 +124,14 @@ class PerturbationDraw:
             row["blur"] = self.blur_sigma[0] + sigma * (self.blur_sigma[1] - self.blur_sigma[0])
         if draw["solarize"] < self.probabilities["solarize_probability"]:
             row["solarize"] = self.solarize_threshold
-        return [row[name] for name in COLUMNS]
+        return [row[name] for name in COLUMNS] + self._channels(generator, draw["jitter"])
+
+    def _channels(self, generator: Generator, draw: float) -> list[float]:
+        """Return the factors of brightness and of contrast of each channel."""
+        if not self.per_channel:
+            return []
+        values = torch.rand(2, self.per_channel, generator=generator).tolist()
+        if draw >= self.probabilities["jitter_probability"]:
+            return [1.0] * (2 * self.per_channel)
+        limits = [(max(0.0, 1 - self.amounts[name]), 1 + self.amounts[name]) for name in ("brightness", "contrast")]
+        return [low + value * (high - low) for (low, high), row in zip(limits, values, strict=True) for value in row]

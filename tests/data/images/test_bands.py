@@ -53,6 +53,14 @@ def test_multi_band_tiff(planes, bands):
     assert np.array_equal(image.whole().permute(1, 2, 0).numpy(), np.rint(values / 4095 * 255))
 
 
+@pytest.mark.parametrize("stored", [SIX, SIX.transpose(2, 0, 1)], ids=["last", "pages"])
+def test_arrays_as_tifffile_writes_them_by_default(stored):
+    """Six pages; or, of channels that come last, as many pages as rows."""
+    image = decoder().open(tiff(stored, compression="zlib"))
+    assert (image.width, image.height) == (30, 20)
+    assert torch.equal(image.whole(), torch.from_numpy(SIX).permute(2, 0, 1))
+
+
 def test_infrared_is_no_alpha():
     """Four bands that are not said to be RGBA."""
     four = SIX[..., :4]

@@ -1,7 +1,6 @@
 """Images that are arrays of numbers: ``.npy``, multi-band TIFF, and colours of more than 8 bits."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ from conmim_lightning.data.images.pixels import Box, resized_region, to_tensor
 _NPY, _PNG = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA = 258, 262, 277, 338  # tags of TIFF
-_WIDTH, _HEIGHT = 256, 257
 _RGB, _GREY = 2, (0, 1)  # values of the photometric tag
 _PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HEADER = 10_000  # largest number of bytes of an .npy header
@@ -86,9 +84,7 @@ def band_layout(content: bytes, formats: tuple[str, ...], channels: int, value_r
     if "npy" in formats and content.startswith(_NPY):
         return guarded(lambda: _npy(content, channels))
     if "tiff" in formats and content.startswith(_TIFF):
-        with suppress(BrokenImageError):  # Pillow names the damage
-            return guarded(lambda: _tiff(content, channels, value_range))
-        return None
+        return guarded(lambda: _tiff(content, channels, value_range))
     if "png" in formats and value_range and content.startswith(_PNG) and _is_deep_colour_png(content):
         return _png(content)
     return None
@@ -102,21 +98,30 @@ def _npy(content: bytes, channels: int) -> Layout:
     if dtype.hasobject or dtype.kind not in "biuf":
         raise ValueError(f"an array of {dtype} is not an image")
     start, count = file.tell(), int(np.prod(shape, dtype=np.float64))
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"an array of shape {shape} is not an image: (H, W), (H, W, C) or (C, H, W) is needed")
     if len(content) - start < count * dtype.itemsize:
         raise ValueError(f"the file ends within the {count} values of its array")
-    first = len(shape) == 3 and shape[2] != channels and shape[0] == channels  # channels come first
 
     def values() -> NDArray[Any]:
         array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F" if fortran else "C")
-        array = array.astype(dtype.newbyteorder("="), copy=False)
+        return array.astype(dtype.newbyteorder("="), copy=False)
+
+    return _array_layout("NPY", shape, channels, values)
+
+
+def _array_layout(name: str, shape: tuple[int, ...], channels: int, values: Callable[[], NDArray[Any]]) -> Layout:
+    """Return the layout of an array whose channels come last, or first if only then their number is right."""
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"an array of shape {shape} is not an image: (H, W), (H, W, C) or (C, H, W) is needed")
+    first = len(shape) == 3 and shape[2] != channels and shape[0] == channels
+
+    def ordered() -> NDArray[Any]:
+        array = values()
         if array.ndim == 2:
             return array[..., None]
         return array.transpose(1, 2, 0) if first else array
 
     height, width = shape[1:] if first else shape[:2]
-    return Layout("NPY", int(height), int(width), values)
+    return Layout(name, int(height), int(width), ordered)
 
 
 def _tiff(content: bytes, channels: int, value_range: ValueRange) -> Layout | None:
@@ -125,15 +130,20 @@ def _tiff(content: bytes, channels: int, value_range: ValueRange) -> Layout | No
     directory = TiffImagePlugin.ImageFileDirectory_v2(
         start + (file.read(8) if start[2] + start[3] == ord("+") else b"")
     )
-    file.seek(directory.next)
-    directory.load(file)
+    try:
+        file.seek(directory.next)
+        directory.load(file)
+    except Exception:  # damaged bytes raise anything; Pillow names the damage
+        return None
     samples = int(directory.get(_SAMPLES, 1))
     deep = max(np.atleast_1d(directory.get(_BITS, 1))) > 8
     unnamed = samples == 4 and directory.get(_PHOTOMETRIC) in (*_GREY, _RGB) and not any(_extra(directory))
     is_bands = samples not in (1, 3, 4) or (unnamed and channels == 4) or channels not in _PILLOW_MODES
     if not is_bands and not (deep and samples > 1 and value_range):
         return None
-    return Layout("TIFF", int(directory[_HEIGHT]), int(directory[_WIDTH]), lambda: _tiff_values(content))
+    with _opened(content) as opened:
+        shape = opened.series[0].shape
+    return _array_layout("TIFF", shape, channels, lambda: _tiff_values(content))
 
 
 def _extra(directory: Any) -> tuple[int, ...]:
@@ -142,20 +152,21 @@ def _extra(directory: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple) else (value,)
 
 
-def _tiff_values(content: bytes) -> NDArray[Any]:
-    """Return the (H, W, C) values of the first image of a TIFF."""
+def _opened(content: bytes) -> Any:
     try:
         import tifffile
     except ImportError as error:
-        raise ValueError(
-            "multi-band TIFF, or colours of 16 bits, need tifffile: pip install 'conmim-lightning[scientific]'"
+        raise BrokenImageError(
+            "NoTifffile: multi-band TIFF, or colours of 16 bits, need tifffile: pip install "
+            "'conmim-lightning[scientific]'"
         ) from error
-    with tifffile.TiffFile(BytesIO(content)) as opened:
-        page: Any = opened.pages[0]
-        values = page.asarray()
-        if values.ndim == 3 and page.axes.startswith("S"):  # planes, one after the other
-            values = values.transpose(1, 2, 0)
-    return values[..., None] if values.ndim == 2 else values
+    return tifffile.TiffFile(BytesIO(content))
+
+
+def _tiff_values(content: bytes) -> NDArray[Any]:
+    """Return the values of the first image of a TIFF; its channels are samples, planes or pages."""
+    with _opened(content) as opened:
+        return opened.series[0].asarray()
 
 
 def _is_deep_colour_png(content: bytes) -> bool:

@@ -40,15 +40,15 @@ class ClassCounts(NamedTuple):
         sample = "" if self.images == self.total else f" in a sample of {self.images} images"
         if not self.counts.sum():
             raise ValueError(f"{root!r} has no {self.unit} of any class{sample}: there is nothing to train")
-        shown = [
-            f"{names[label]} {self.shown(label)}" for label in np.argsort(-self.counts, kind="stable")[:_SHOWN].tolist()
-        ]
+        largest: list[int] = np.argsort(-self.counts, kind="stable")[:_SHOWN].tolist()
+        shown = [f"{names[label]} {self.shown(label)}" for label in largest]
         more = f", ... ({len(names) - _SHOWN} more classes)" if len(names) > _SHOWN else ""
         return f"{self.unit} per class{sample}: {', '.join(shown)}{more}"
 
     def missing(self, names: Sequence[str], root: str) -> str:
         """Return a warning of classes without any; empty if there are none, or if only a sample was counted."""
-        missing = [names[label] for label in np.flatnonzero(self.counts == 0)]
+        absent: list[int] = np.flatnonzero(self.counts == 0).tolist()
+        missing = [names[label] for label in absent]
         if not missing or self.images != self.total:
             return ""
         listed = ", ".join(map(repr, missing[:_SHOWN]))
