@@ -32,7 +32,8 @@ def quiet_libraries() -> None:
     """Ignore warnings that do not concern the user, and show each other message once."""
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
+    for name in ("faster_coco_eval", "faiss.loader"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).handlers.clear()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)

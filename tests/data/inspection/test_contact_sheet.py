@@ -19,4 +19,5 @@ def test_squares_stand_in_rows(tmp_path):
         pixels = np.asarray(sheet)
     assert pixels.shape == (3 * 14 + 4, 2 * 14 + 4, 3)
     centres = [[int(pixels[9 + 14 * row, 9 + 14 * column, 0]) for column in range(2)] for row in range(3)]
-    assert centres == [[50, 150], [250, 96], [50, 255]], "a broken image is grey, the end of a row is white"
+    assert centres == [[50, 150], [250, 220], [50, 255]], "a broken image is crossed, the end of a row is white"
+    assert pixels[9 + 14, 7 + 14, 0] == 96, "on grey"

@@ -35,7 +35,7 @@ def class_colors(count: int) -> list[Color]:
 
 def as_rgb(pixels: Tensor) -> Tensor:
     """Convert (C, H, W) to (3, H, W)."""
-    return pixels[:3].expand(3, -1, -1)
+    return (pixels[:3] if len(pixels) > 2 else pixels[:1]).expand(3, -1, -1)
 
 
 def draw_classes(image: Tensor, classes: Tensor, alpha: float = 0.6) -> Tensor:

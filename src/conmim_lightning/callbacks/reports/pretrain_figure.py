@@ -79,7 +79,7 @@ def _as_image(pl_module: Any, view: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         hidden = F.interpolate(mask[None, None].float(), size=image.shape[1:])[0]
         image = image * (1 - hidden) + 0.5 * hidden
-    return image[:3].expand(3, -1, -1).permute(1, 2, 0)
+    return (image[:3] if len(image) > 2 else image[:1]).expand(3, -1, -1).permute(1, 2, 0)
 
 
 def draw_report(path: Path, curves: History, probes: History, images: list[ImageRow]) -> None:

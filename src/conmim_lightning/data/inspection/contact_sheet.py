@@ -14,13 +14,13 @@ from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.transforms.crop import CenterSquare
 
 _PADDING = 4  # pixels
-_GREY = 96  # grey level of the square for a broken image
+_GREY, _RED = 96, (220, 40, 40)  # colours of the crossed square for a broken image
 
 
 def contact_sheet(
     source: Source, decoder: Decoder, rows: Sequence[Sequence[int]], path: Path, *, side: int = 96
 ) -> None:
-    """Write a contact sheet of images as PNG; a broken image is a grey square.
+    """Write a contact sheet of images as PNG; a broken image is a crossed grey square.
 
     Args:
         source: source of the images.
@@ -41,9 +41,12 @@ def contact_sheet(
 
 
 def _square(source: Source, decoder: Decoder, index: int, square: CenterSquare) -> Tensor:
-    """Return the central square of an image, or a grey square if it is broken, (3, side, side) uint8."""
+    """Return the central square of an image, or a crossed grey square if it is broken, (3, side, side) uint8."""
     try:
         pixels = square(decoder.open(source.read(SampleKey(0, index), decoder.max_bytes)))
     except BrokenImageError:
-        pixels = torch.full((1, square.size, square.size), _GREY, dtype=torch.uint8)
-    return pixels[:3].expand(3, -1, -1)
+        pixels = torch.full((3, square.size, square.size), _GREY, dtype=torch.uint8)
+        diagonal = torch.arange(square.size)
+        for across in (diagonal, diagonal.flip(0)):
+            pixels[:, diagonal, across] = torch.tensor(_RED, dtype=torch.uint8)[:, None]
+    return (pixels[:3] if len(pixels) > 2 else pixels[:1]).expand(3, -1, -1)

@@ -172,7 +172,8 @@ class Inspection:
 def format_report(report: Mapping[str, Any]) -> str:
     """Format the content of ``inspection.json`` for a terminal."""
     formats = ", ".join(f"{name} {count:,}" for name, count in report["formats"].items()) or "none readable"
-    lines = [f"{report['images']:,} images, {report['bytes'] / 2**30:.2f} GiB: {formats}", *report["notes"]]
+    size = f"{report['bytes'] / 2**30:.2f} GiB" if report["bytes"] >= 1 << 30 else f"{report['bytes'] / 2**20:.1f} MiB"
+    lines = [f"{report['images']:,} images, {size}: {formats}", *report["notes"]]
     for name, values in report["quantiles"].items():
         lines.append(f"{name}: " + ", ".join(f"{float(level):.0%} {value:.0f}" for level, value in values.items()))
     largest = max([1, *report["shorter_side_from"].values()])

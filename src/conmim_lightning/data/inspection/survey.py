@@ -168,7 +168,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     Args:
         pixels: (H, W, C) uint8.
     """
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3])
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] < 3 else pixels[..., :3])
     bits = cast(Any, _imagehash().phash(image)).hash.flatten()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
