@@ -129,7 +129,13 @@ def test_a_classifier_in_timm_and_back(labelled_runs, tmp_path):
     assert output.split() == [read_checkpoint(folder / "finetuned")["classes"][0], "1.0"]
     assert "has 6 classes" in (out / "README.md").read_text()
     frozen = [item for item in changes if "weights" not in item]
-    frozen += [f"backbone.weights={out}", "optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps"]
+    frozen += [
+        f"backbone.weights={out}",
+        "optimizer.lr=1e-30",
+        "schedule.min_lr=0",
+        "optimizer.weight_decay=0",
+        "debug=two_steps",
+    ]
     trainer = train(configure("train", tmp_path / "again", "experiment=quickstart_finetune", *frozen))
     with torch.no_grad():
         logits = trainer.lightning_module.eval()(images)

@@ -28,7 +28,7 @@ def test_the_command(tiny, composed, run_command, tmp_path):
     [
         (["plan.stesp=1"], "did you mean steps"),
         (["plan.images=0"], "images must be at least 1, got 0"),
-        (["plan.devices=4"], "must be a list of numbers of devices, each at least 1, got 4"),
+        (["plan.devices=4"], "plan.devices: a list of whole numbers is needed, got 4"),
         (["trainer.accelerator=gpu"], "torch finds no GPU here"),
         (["trainer.accelerator=tpu"], "'tpu' cannot be timed"),
         (["trainer.precision=64-true"], "64-true"),

@@ -15,7 +15,13 @@ from conmim_lightning.train import run as train
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_starts_from_the_teacher(dense_pretrained, scenes_root, tmp_path, kind):
-    frozen = ["optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps", "data.batch_size=2"]
+    frozen = [
+        "optimizer.lr=1e-30",
+        "schedule.min_lr=0",
+        "optimizer.weight_decay=0",
+        "debug=two_steps",
+        "data.batch_size=2",
+    ]
     small = [*dense_changes(scenes_root, kind, dense_pretrained), *frozen]
     train(configure("train", tmp_path, f"experiment={EXPERIMENTS[kind]}", *small))
     before, after = state(dense_pretrained), state(tmp_path)
@@ -34,7 +40,13 @@ def test_training_starts_from_the_teacher(dense_pretrained, scenes_root, tmp_pat
 def test_a_backbone_continues_from_segmentation(dense_runs, scenes_root, tmp_path):
     """Its tables are resized again; the final norm is initialised."""
     small = [item for item in tiny_dense(scenes_root, "segmentation") if "weights" not in item]
-    frozen = ["optimizer.lr=1e-30", "optimizer.weight_decay=0", "debug=two_steps", "backbone.allow_mismatch=[norm]"]
+    frozen = [
+        "optimizer.lr=1e-30",
+        "schedule.min_lr=0",
+        "optimizer.weight_decay=0",
+        "debug=two_steps",
+        "backbone.allow_mismatch=[norm]",
+    ]
     start = [f"backbone.weights={dense_runs}/segmentation", "experiment=quickstart_segmentation"]
     train(configure("train", tmp_path, *start, *small, *frozen))
     name = "model.maps.backbone.blocks.3.mlp.fc2.weight"

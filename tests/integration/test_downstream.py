@@ -15,7 +15,13 @@ from conmim_lightning.train import run as train
 def test_fine_tuning_starts_from_the_given_weights(labelled_runs, tmp_path, branch):
     """With a learning rate of almost 0, the blocks stay those of the teacher, or the student."""
     folder, changes = labelled_runs
-    frozen = ["optimizer.lr=1e-30", "optimizer.weight_decay=0", f"backbone.branch={branch}", "debug=two_steps"]
+    frozen = [
+        "optimizer.lr=1e-30",
+        "schedule.min_lr=0",
+        "optimizer.weight_decay=0",
+        f"backbone.branch={branch}",
+        "debug=two_steps",
+    ]
     train(configure("train", tmp_path, "experiment=quickstart_finetune", *changes, *frozen))
     prefix = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}[branch]
     before, after = state(folder / "pretrained"), state(tmp_path)
@@ -59,7 +65,13 @@ def test_larger_images_after_fine_tuning(labelled_runs, tmp_path):
     """As vit_b_finetune_384: tables are resized, the head is kept."""
     folder, changes = labelled_runs
     own = [item for item in changes if "weights" not in item and "img_size" not in item]
-    own += ["backbone.img_size=48", f"backbone.weights={folder}/finetuned", "optimizer.lr=1e-30", "debug=two_steps"]
+    own += [
+        "backbone.img_size=48",
+        f"backbone.weights={folder}/finetuned",
+        "optimizer.lr=1e-30",
+        "schedule.min_lr=0",
+        "debug=two_steps",
+    ]
     train(configure("train", tmp_path, "experiment=quickstart_finetune", *own, "optimizer.weight_decay=0"))
     before, after = state(folder / "finetuned"), state(tmp_path)
     torch.testing.assert_close(after["model.head.weight"], before["model.head.weight"])

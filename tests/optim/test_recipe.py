@@ -66,7 +66,7 @@ def test_the_momentum_of_the_teacher_rises():
         ({}, "needs epochs or steps, and not both; got None and None"),
         ({"epochs": 1, "steps": 1}, "not both; got 1 and 1"),
         ({"epochs": 2, "warmup_epochs": 3}, "warm-up from 0 to its length, got 3 and 2"),
-        ({"steps": 0}, "got 0 and 0"),
+        ({"steps": 0}, "schedule.steps must be above 0, got 0"),
         ({"epochs": 1, "name": "square"}, "schedule.name must be one of .*cosine.*, got 'square'"),
         ({"epochs": 1, "min_lr": -1.0}, r"schedule.min_lr must be at least 0, got -1.0"),
         ({"epochs": 1, "accumulate_grad_batches": 0}, "an integer of at least 1, got 0"),
