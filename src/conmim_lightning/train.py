@@ -17,6 +17,7 @@ from conmim_lightning.files import check_writable, remove_partial
 from conmim_lightning.runtime.allocator import keep_freed_memory
 from conmim_lightning.runtime.devices import check_devices, use_own_signals
 from conmim_lightning.runtime.errors import quiet_libraries
+from conmim_lightning.runtime.folder_lock import folder_lock
 from conmim_lightning.runtime.launch import check_objective, own_job, run_command
 from conmim_lightning.runtime.ranks import global_rank, local_rank
 from conmim_lightning.runtime.results import METRICS, format_metrics, objective, write_json
@@ -45,20 +46,28 @@ def run(cfg: DictConfig) -> "Trainer":
     """Check a composed configuration, build its objects, run its stages, and return the trainer.
 
     Raises:
-        ValueError: a fault of the configuration or the data, before training starts.
+        ValueError: a fault of the configuration or the data, or another process in the run's folder, before training
+            starts.
         OSError: the folder of the run is not writable.
     """
     config = check(cfg)
+    quiet_libraries()
+    check_devices(config["trainer"])
+    if global_rank() > 0:
+        return _run(cfg, config)
+    check_writable(config["paths"]["run_dir"])
+    with folder_lock(config["paths"]["run_dir"]):
+        return _run(cfg, config)
+
+
+def _run(cfg: DictConfig, config: Config) -> "Trainer":
     from lightning import seed_everything
 
     from conmim_lightning.runtime.resume import check_unused, find_resume
 
-    quiet_libraries()
-    check_devices(config["trainer"])
     run_dir = config["paths"]["run_dir"]
     resume = find_resume(config["resume"], run_dir)
     if global_rank() == 0:
-        check_writable(run_dir)
         remove_partial(run_dir)
         check_unused(run_dir, resume.path, continues=resume.auto)
     seed_everything(config["seed"], workers=True, verbose=False)
