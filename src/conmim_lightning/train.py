@@ -118,9 +118,9 @@ def _open(data: Any, stage: str) -> None:
 def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Config, Any, Any]:
     """Build the final configuration, the data module and the task; raise for every mismatch before anything slow."""
     from hydra.utils import instantiate
-    from lightning.pytorch.utilities import rank_zero_info
+    from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-    from conmim_lightning.runtime.restore import check_backbone, without_weights
+    from conmim_lightning.runtime.restore import check_backbone, unused_settings, without_weights
 
     stages = config["stages"]
     if not stages or set(stages) - set(_STAGES):
@@ -134,6 +134,8 @@ def _build(cfg: DictConfig, config: Config, checkpoint: Any | None) -> tuple[Con
     if checkpoint:
         if weights := config["backbone"].get("weights"):
             rank_zero_info(f"backbone.weights={weights} is not read: the checkpoint of resume= has newer weights")
+        if unused := unused_settings(checkpoint, config):
+            rank_zero_warn(unused)
         config["task"] = without_weights(config["task"])  # the checkpoint contains them
     task = instantiate(config["task"])
     task.check_shapes(*data.sample_shapes)

@@ -358,3 +358,19 @@ def test_the_list_of_broken_images_is_continued(composed, damaged, tiny, tmp_pat
     path.write_text("".join(f"{line}\n" for line in expected) + "half a li")
     run(composed(*overrides, "resume=auto"))
     assert sorted(path.read_text().splitlines()) == expected
+
+
+def test_a_changed_setting_of_the_optimizer_is_not_silent(make, tmp_path, monkeypatch):
+    run_with(make(tmp_path / "run", *QUIET), monkeypatch, StopOnly(6))
+    message = r"a resumed run does not use optimizer.weight_decay=0.3 \(the checkpoint's 0.05 is used\)"
+    with pytest.warns(UserWarning, match=message):
+        trainer = run(make(tmp_path / "run", *QUIET, "resume=auto", "optimizer.weight_decay=0.3"))
+    assert {group["weight_decay"] for group in trainer.optimizers[0].param_groups} == {0.0, 0.05}
+
+
+def test_weights_that_a_resumed_run_does_not_read(make, tmp_path, monkeypatch, caplog):
+    run(make(tmp_path / "first", *QUIET))
+    run_with(make(tmp_path / "run", *QUIET), monkeypatch, StopOnly(6))
+    with caplog.at_level(logging.INFO):
+        run(make(tmp_path / "run", *QUIET, "resume=auto", f"backbone.weights={tmp_path}/first"))
+    assert "is not read: the checkpoint of resume= has newer weights" in caplog.text

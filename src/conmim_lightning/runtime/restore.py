@@ -45,6 +45,21 @@ def without_weights(task: Config) -> Config:
     return {**task, "model": {**model, "weights": None}}
 
 
+def unused_settings(checkpoint: Checkpoint, config: Config) -> str:
+    """Return a warning of settings of the optimizer that a resumed run does not use; empty if there are none.
+
+    The state of the optimizer in a checkpoint includes all of them; only the learning rate follows the configuration.
+    """
+    recorded = checkpoint.get("run", {}).get("config", {}).get("optimizer") or {}
+    own = config["optimizer"]
+    differing = [
+        f"optimizer.{key}={own[key]} (the checkpoint's {recorded[key]} is used)"
+        for key in own
+        if key in recorded and key not in ("lr", "fused", "foreach", "capturable") and own[key] != recorded[key]
+    ]
+    return f"a resumed run does not use {', '.join(differing)}" if differing else ""
+
+
 def check_backbone(checkpoint: Checkpoint, config: Config) -> None:
     """Check settings of the backbone that tensor shapes do not reveal, such as the number of heads.
 
