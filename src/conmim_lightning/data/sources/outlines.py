@@ -1,7 +1,8 @@
 """Outlines of objects in COCO's format: polygons and run lengths."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from math import isfinite
+from operator import mul
 from typing import Any, NamedTuple
 
 _MAX_COORDINATE = 10  # largest coordinate of a polygon, in units of the image's longer side
@@ -9,6 +10,7 @@ _MIN_NUMBERS = 6  # smallest number of coordinates of a polygon: three points
 _CHARACTERS = range(64)  # values of a character of compressed run lengths
 _MAX_CHARACTERS = 7  # characters per number
 _SHOWN = 80
+_NUMBERS = {int, float}
 
 Outline = Any
 """A list of polygons [x, y, x, y, ...] in pixels, or run lengths {"size", "counts"}."""
@@ -48,9 +50,8 @@ def valid_polygons(outline: Sequence[Any], height: int, width: int) -> list[list
         raise ValueError(f"polygons need at least three points of two numbers each, got {str(outline)[:_SHOWN]}")
     reach = _MAX_COORDINATE * max(height, width)
     for polygon in polygons:
-        if not all(isinstance(number, int | float) for number in polygon) or not all(
-            -reach <= number <= reach for number in (min(polygon), max(polygon), sum(polygon) / len(polygon))
-        ):
+        are_numbers = set(map(type, polygon)) <= _NUMBERS
+        if not (are_numbers and -reach <= min(polygon) and max(polygon) <= reach and isfinite(sum(polygon))):
             raise ValueError(f"polygons have pixel coordinates in or near the image, got {str(outline)[:_SHOWN]}")
     return polygons
 
@@ -89,8 +90,9 @@ def _polygon_extent(outline: list[Any], height: int, width: int) -> Extent:
 
 
 def _area(polygon: list[float]) -> float:
-    points = list(zip(polygon[0::2], polygon[1::2], strict=True))
-    return abs(sum(x * below - right * y for (x, y), (right, below) in pairwise([*points, points[0]]))) / 2
+    across, down = polygon[0::2], polygon[1::2]
+    ahead = sum(map(mul, across, [*down[1:], down[0]]))
+    return abs(ahead - sum(map(mul, [*across[1:], across[0]], down))) / 2
 
 
 def _run_extent(outline: Outline, height: int, width: int) -> Extent:
