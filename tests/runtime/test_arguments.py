@@ -56,7 +56,8 @@ def test_half_of_a_value_with_a_space():
     assert "'images' is not an argument of the form key=value" in quoting_advice(caught.value)
 
 
-def test_an_ambiguous_comma():
-    error = ValueError("Ambiguous value for argument 'data.root=/a,b'\n1. To use it as a list, use key=[value1,value2]")
-    assert quoting_advice(error).endswith("write 'data.root=\"/a,b\"'")
+def test_an_ambiguous_comma(composed):
+    with pytest.raises(HydraException, match="Ambiguous value") as caught:
+        composed("data.root=/a,b")
+    assert quoting_advice(caught.value) == "\nto use the value as text, write 'data.root=\"/a,b\"'"
     assert quoting_advice(ValueError("x")) == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _PATH_VARIABLE = re.compile(r"\$(\w+)(?=/|$)")
 _OVERRIDE = re.compile(r"(?P<key>[~+]{0,2}[\w./@-]+)=(?P<value>.*)", re.DOTALL)
-_AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*)'", re.DOTALL)
+_AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.*?)'(?:\n|$)", re.DOTALL)
 _STRUCTURES = ("'", '"', "{", "[")
 _SPLIT = re.compile(r"(?<!\\)\{split\}")
 
