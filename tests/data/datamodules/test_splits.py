@@ -93,6 +93,7 @@ def test_exclusion_holds_for_every_split(root):
     sizes = {split: len(everywhere.sources[split]) for split in ("train", "val", "test")}
     assert sizes["val"] == 9 - 2
     assert "val: 2 images are excluded" in everywhere.summary()
+    assert "do not belong to any image" not in everywhere.summary()
     one = module(root, exclude={"val": str(root / "exclude.tsv")})
     one.setup()
     assert len(one.sources["val"]) == 7

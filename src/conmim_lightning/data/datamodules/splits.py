@@ -208,6 +208,8 @@ class SplitDataModule(ResumableDataModule):
         excluded = self.excluded[split]
         self.splits.excluded = excluded  # type: ignore[attr-defined]
         source = self.splits(self.root, self.split_names[split], self.classes)
+        if split != "train":  # a list for all splits has names of others
+            excluded = excluded & {source.name(index) for index in range(len(source))}
         return source.without(excluded) if excluded else source
 
 
