@@ -5,10 +5,28 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def _plain_dictionary(factory: object = None) -> dict[Any, Any]:
+    """Stand for ``defaultdict``, which torch's reader cannot fill."""
+    return {}
+
+
+_scalar: Any = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    *(argparse.Namespace, dict, list, set, int, float),
+    (_plain_dictionary, "collections.defaultdict"),
+    *(PurePosixPath, PosixPath, PureWindowsPath),
+    *(_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype),
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float16", "float32", "float64")),
+]
+"""What checkpoints may name besides tensors; none of it executes code."""
 
 Checkpoint = dict[str, Any]
 """Content of a Lightning checkpoint."""
@@ -17,7 +35,8 @@ Checkpoint = dict[str, Any]
 def read_torch(path: str | os.PathLike[str]) -> object:
     """Read the content of a ``torch.save`` file to the CPU.
 
-    The file may contain tensors, plain Python values and ``argparse.Namespace``, which many training scripts save.
+    The file may contain tensors, plain Python values, and what many training scripts save beside them:
+    ``argparse.Namespace``, paths, ``defaultdict`` and scalars of numpy. None of these executes code.
 
     Raises:
         ValueError: the file does not exist, or cannot be read without executing code.
@@ -28,7 +47,7 @@ def read_torch(path: str | os.PathLike[str]) -> object:
     if is_zip := _is_zip(path):
         _check_entries(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damaged files may raise any exception
         raise ValueError(f"{path!r} is not a readable checkpoint: {first_line(error)}") from error

@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import nn
 
+from conmim_lightning.weights.names import fit_attention
 from conmim_lightning.weights.positions import fit_positions
 from conmim_lightning.weights.read import Weights
 from conmim_lightning.weights.state_diff import StateDiff, state_diff
@@ -34,7 +35,7 @@ def load_weights(backbone: nn.Module, weights: Weights, *, allow_mismatch: Seque
     _check_arguments(backbone, weights)
     model = backbone.state_dict()
     grid = cast(tuple[int, int], backbone.get_submodule("patch_embed").grid_size)
-    state = fit_positions(weights.state, model, grid)
+    state = fit_positions(fit_attention(weights.state, model), model, grid)
     difference = state_diff(model, state)
     if isinstance(allow_mismatch, str):
         raise ValueError(f"allow_mismatch must be a list such as [{allow_mismatch}], got {allow_mismatch!r}")

@@ -13,18 +13,24 @@ from torch import Tensor
 
 from conmim_lightning.weights.checkpoint import first_line, is_checkpoint, is_state, read_torch
 from conmim_lightning.weights.exported import sha256_of
+from conmim_lightning.weights.names import backbone_names
 
 Branch = Literal["teacher", "student"]
 BRANCHES = ("teacher", "student")
 
 ACCEPTED = (
     "a folder of a run, a Lightning checkpoint of this project, an exported folder (model.safetensors and config.json),"
-    " a .pth, .pt or .safetensors file of weights with official or timm names, or the name of a timm model with weights"
+    " a .pth, .pt or .safetensors file of weights with official, timm's or Hugging Face's names, a folder that"
+    " transformers wrote, or the name of a timm model with weights"
 )
 
-_WRAPPERS = ("model", "module", "state_dict")  # keys under which training scripts save weights
-_PREFIXES = ("module.", "_orig_mod.")
-_PRETEXT_ONLY = ("mask_token", "lm_head.", "projectors.")  # names in official checkpoints
+_WRAPPERS = ("model", "module", "state_dict", "model_state_dict", "net", "weights")
+"""Keys under which training scripts save weights; before them, those of the requested branch."""
+
+_BRANCH_WRAPPERS = {
+    "teacher": ("teacher", "target_encoder", "state_dict_ema", "model_ema", "ema"),
+    "student": ("student", "encoder"),
+}
 _SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".tar")
 _BRANCH_PREFIXES = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
 _DOWNSTREAM_PREFIXES = ("features.backbone.", "model.maps.backbone.", "model.net.backbone.maps.backbone.", "model.")
@@ -83,6 +89,8 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         raise ValueError(f"folder {str(path)!r} holds no weights; give {ACCEPTED}")
     try:
         config = json.loads((path / "config.json").read_text())
+        if "model_type" in config:  # of transformers
+            return _from_file(path / "model.safetensors", branch)
         pretrained, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
         digest = config.get("sha256")
     except (ValueError, AttributeError) as error:
@@ -111,13 +119,22 @@ def _from_file(path: Path, branch: Branch) -> Weights:
         classes = content.get("classes", ()) if "model.head.weight" in content["state_dict"] else ()
         return Weights(state, str(path), config.get("backbone", {}), data.get("mean"), data.get("std"), classes)
     while isinstance(content, Mapping) and not is_state(content):
-        key = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        key = next((key for key in _wrappers(branch) if isinstance(content.get(key), Mapping)), None)
         if key is None:
             raise ValueError(f"{str(path)!r} holds no weights but {list(content)[:5]}")
         content = content[key]
     if not is_state(content):
         raise ValueError(f"{str(path)!r} holds no weights but a {type(content).__name__}")
-    return Weights(_backbone_only(content), str(path), {}, None, None)
+    try:
+        state = backbone_names(content, branch)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
+    return Weights(state, str(path), {}, None, None)
+
+
+def _wrappers(branch: Branch) -> tuple[str, ...]:
+    other = "student" if branch == "teacher" else "teacher"
+    return (*_BRANCH_WRAPPERS[branch], *_WRAPPERS, *_BRANCH_WRAPPERS[other])
 
 
 def _from_timm(name: str) -> Weights:
@@ -150,16 +167,3 @@ def _backbone_state(state: Mapping[str, Tensor], branch: Branch, path: Path) -> 
     if is_pretraining:
         raise ValueError(f"{str(path)!r} is of a run without a {branch}; set backbone.branch=student")
     raise ValueError(f"{str(path)!r} is of a run that has no backbone")
-
-
-def _backbone_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove prefixes of wrappers, parameters of the pretext task, and the official tables of position indices."""
-    tensors = dict(state)
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return {
-        name: value
-        for name, value in tensors.items()
-        if not name.startswith(_PRETEXT_ONLY) and not name.endswith("relative_position_index")
-    }
