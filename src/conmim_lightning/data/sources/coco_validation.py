@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from conmim_lightning.data.sources.outlines import Extent, extent
 
@@ -139,7 +139,7 @@ def _entry_fault(entry: object, keys: Mapping[str, type]) -> str:
 def _box_fault(box: Sequence[object], image: Entry) -> str:
     if len(box) != 4 or not all(map(_is_number, box)):
         return f"bbox {str(box)[:60]} is not left, top, width, height"
-    left, top, width, height = (float(number) for number in box)
+    left, top, width, height = (float(number) for number in cast(Sequence[float], box))
     if width <= 0 or height <= 0:
         return f"bbox {box} is empty"
     right, bottom = left + width, top + height
