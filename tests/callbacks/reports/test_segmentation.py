@@ -3,6 +3,7 @@ import pytest
 from downstream_runs import configure
 from PIL import Image
 
+from conmim_lightning.callbacks.reports.segmentation import SegmentationReport
 from conmim_lightning.evaluate import run as evaluate
 
 
@@ -20,3 +21,11 @@ def test_class_maps_are_written_with_the_collections_values(dense_runs, scenes_r
         correct, total = correct + (prediction == label).sum(), total + label.size
     assert len(list(out.iterdir())) == 24
     assert metrics["test/pixel_accuracy"] == pytest.approx(correct / total, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["/data/a.png", "../a.png", "x/../../a.png"])
+def test_a_prediction_never_leaves_its_folder(tmp_path, name):
+    report = SegmentationReport(str(tmp_path), predictions=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="would lie outside of"):
+        report._write_map(np.zeros((2, 2), np.uint8), name)
+    assert not list(tmp_path.iterdir())

@@ -62,3 +62,16 @@ def test_values_that_are_not_finite():
 def test_invalid_ranges(value_range):
     with pytest.raises(ValueError, match=r"\[smallest, largest\]"):
         check_value_range(value_range)
+
+
+def test_both_byte_orders_of_tiff():
+    """ImageJ and others write the larger byte first."""
+    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    with BytesIO() as buffer:
+        image = Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
+        image.save(buffer, "TIFF")
+        content = buffer.getvalue()
+    assert content.startswith((b"MM", b"II"))
+    for encoded in (content, saved(values, "TIFF")):
+        assert np.array_equal(Decoder(channels=1).decode(encoded)[0].numpy(), values >> 8)
+    assert to_eight_bits(values.astype(">u2"), None).max() == 255

@@ -60,3 +60,14 @@ def test_a_missing_file_is_noticed_early(root):
     check_images(str(root / "*.jpg"))
     with pytest.raises(ValueError, match="does not exist"):
         check_images([str(root / "a" / "1.jpg"), str(root / "none.jpg")])
+
+
+def test_names_stay_below_the_root(root, monkeypatch):
+    """Predictions are named like the images: they must never lead to the images themselves."""
+    (root / "list.txt").write_text(f"{root}/a/1.jpg\n{root}/b/3.jpg\n")
+    (root / "labelled.txt").write_text("b/../a/1.jpg 0\nb/3.jpg 1\n")
+    monkeypatch.chdir(root / "a")
+    for images in (str(root / "list.txt"), str(root / "labelled.txt"), ["../a/1.jpg", "../b/3.jpg"]):
+        source = open_images(images)
+        assert names(source) == ["a/1.jpg", "b/3.jpg"]
+        assert not source.classes

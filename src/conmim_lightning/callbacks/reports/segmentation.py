@@ -43,6 +43,8 @@ class SegmentationReport(DenseReport):
 
     def _write_map(self, values: NDArray[Any], name: str) -> None:
         assert self.predictions is not None
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"the prediction of {name!r} would lie outside of {str(self.predictions)!r}")
         target = self.predictions / Path(name).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(target)

@@ -55,7 +55,7 @@ def to_eight_bits(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.u
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return (values >> 8).astype(np.uint8)
     shown = f" from {np.nanmin(values):.6g} to {np.nanmax(values):.6g}" if values.size else ""
     raise BrokenImageError(

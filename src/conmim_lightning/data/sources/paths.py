@@ -27,17 +27,18 @@ def open_images(images: Images, formats: Sequence[str] = DEFAULT_FORMATS) -> Fil
     Raises:
         ValueError: something is missing, or there is no image.
     """
-    if isinstance(images, str):
-        if os.path.isdir(images):
-            return FolderSource(images, formats=formats)
-        if images.lower().endswith(_LISTS) and os.path.isfile(images):
-            path = Path(images).absolute()
-            return ManifestSource(path.parent, manifest=str(path))
-    paths = [path for name in ([images] if isinstance(images, str) else images) for path in _matches(name, formats)]
+    if isinstance(images, str) and os.path.isdir(images):
+        return FolderSource(images, formats=formats)
+    if isinstance(images, str) and images.lower().endswith(_LISTS) and os.path.isfile(images):
+        path = Path(images).absolute()
+        listed = ManifestSource(path.parent, manifest=str(path))
+        paths = [str(listed.path(index)) for index in range(len(listed))]
+    else:
+        paths = [path for name in ([images] if isinstance(images, str) else images) for path in _matches(name, formats)]
     if not paths:
         raise ValueError(f"no image matches {images!r}")
-    root = os.path.commonpath([Path(path).parent for path in paths]) if _alike(paths) else os.path.sep
-    root = root or "."
+    paths = [os.path.abspath(path) for path in paths]  # names below the root, so that predictions stay in their folder
+    root = os.path.commonpath([Path(path).parent for path in paths])
     return FileSource(root, PackedStrings.of(os.fsencode(os.path.relpath(path, root)) for path in paths))
 
 
@@ -57,8 +58,3 @@ def _matches(name: str, formats: Sequence[str]) -> list[str]:
         return [name]
     suffixes = suffixes_of(formats)
     return sorted(path for path in glob.glob(name, recursive=True) if path.lower().endswith(suffixes))
-
-
-def _alike(paths: Sequence[str]) -> bool:
-    """Return whether all paths are absolute, or all are relative."""
-    return len({Path(path).is_absolute() for path in paths}) == 1
