@@ -37,7 +37,7 @@ def open_images(images: Images, formats: Sequence[str] = DEFAULT_FORMATS) -> Fil
         paths = [path for name in ([images] if isinstance(images, str) else images) for path in _matches(name, formats)]
     if not paths:
         raise ValueError(f"no image matches {images!r}")
-    paths = [os.path.abspath(path) for path in paths]  # names below the root, so that predictions stay in their folder
+    paths = [os.path.normpath(os.path.join(os.getcwd(), path)) for path in paths]  # so that all names lie below root
     root = os.path.commonpath([Path(path).parent for path in paths])
     return FileSource(root, PackedStrings.of(os.fsencode(os.path.relpath(path, root)) for path in paths))
 

@@ -106,3 +106,22 @@ def test_keys():
     assert image_keys(None) == ()
     assert image_keys("jpg") == ("jpg",)
     assert image_keys(["a", "b"]) == ("a", "b")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_masks_beside_an_image_are_no_images(tmp_path, order):
+    """WebDataset's samples: also where the mask precedes the image, in both readers."""
+    members = {}
+    for number in range(3):
+        names = {f"{number}.jpg": jpeg(number), f"{number}.seg.png": jpeg(9), f"{number}.depth.png": jpeg(8)}
+        members |= dict(list(names.items())[::order]) | {f"{number}.cls": str(number).encode()}
+    write_shard(tmp_path / "a.tar", members)
+    source = ShardSource(tmp_path, labelled=True)
+    expected = [f"a.tar/{number}.jpg" for number in range(3)]
+    assert [source.name(index) for index in range(len(source))] == expected
+    assert [source.label(index) for index in range(3)] == [0, 1, 2]
+    assert any("6 further images of a sample are left out" in note for note in source.notes)
+    names, faults = streamed(tmp_path)
+    assert names == expected
+    assert "6 further images of a sample" in faults[0][1]
+    assert streamed(tmp_path, image_key="seg.png")[0] == [f"a.tar/{number}.seg.png" for number in range(3)]

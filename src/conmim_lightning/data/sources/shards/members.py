@@ -8,9 +8,9 @@ from conmim_lightning.data.sources.selection import PassedOver, Selection
 class MemberChoice:
     """Choice of the images of a shard by the names of its members.
 
-    A sample is what precedes the last suffix of an image's name, so that ``IMG_2020.01.05.jpg`` and
-    ``0001.input.jpg`` are images of their own. Of ``1.jpg`` and ``1.png``, the first one is taken, unless
-    ``image_keys`` choose.
+    Of consecutive images with one WebDataset sample, such as ``1.jpg`` and ``1.seg.png``, the one without a further
+    suffix is taken; of several of those, such as ``1.jpg`` and ``1.png``, the first. If all have a further suffix, such
+    as ``IMG_2020.01.05.jpg`` and ``0001.input.jpg``, all are taken. ``image_keys`` choose otherwise.
 
     Args:
         selection: choice of image files.
@@ -32,20 +32,18 @@ class ShardMembers:
     Args:
         choice: choice of the images.
 
-    Attributes:
-        keys: samples of the images, in their order.
     """
 
     def __init__(self, choice: MemberChoice) -> None:
         self.choice = choice
-        self.keys: list[str] = []
+        self._keys: set[str] = set()
         self._taken: set[str] = set()
         self._others: set[str] = set()
         self._passed_over = PassedOver()
         self._left_out: dict[str, list[str]] = {"hostile": [], "key": [], "second": []}
 
     def takes(self, name: str) -> bool:
-        """Return whether a member is the image of a new sample, and count it."""
+        """Return whether a member may be an image, and count it; see ``choose``."""
         if is_hostile(name):
             self._left_out["hostile"].append(name)
         elif self.choice.selection.leaves_hidden_path(name):
@@ -58,13 +56,24 @@ class ShardMembers:
             self._left_out["second"].append(name)
         else:
             self._taken.add(key)
-            self.keys.append(key)
             return True
         return False
 
+    def choose(self, names: Sequence[str]) -> list[str]:
+        """Return the images of one sample, of the consecutive members that may be images."""
+        plain = [name for name in names if self._key(name) == sample_of(name)[0]]
+        chosen = list(names) if self.choice.image_keys or not plain else plain[:1]
+        self._left_out["second"] += [name for name in names if name not in chosen]
+        self._keys |= {sample_of(name)[0] for name in chosen}
+        return chosen
+
+    def key(self, name: str) -> str:
+        """Return the name of an image without the suffix that made it an image."""
+        return self._key(name) or name
+
     def summary(self) -> list[str]:
         """Return one sentence per kind of members that were left out."""
-        images = {sample_of(key)[0] for key in self.keys} | self._taken
+        images = self._keys | self._taken
         texts = {
             "hostile": "members whose names lead out of the archive are left out",
             "key": "images do not end in data.source.image_key and are left out",

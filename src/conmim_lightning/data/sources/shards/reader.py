@@ -6,10 +6,11 @@ fsspec opens http, s3, gs and files in the same manner, with timeouts, and is a 
 
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import IO, Any, cast
 
 from conmim_lightning.batches import LEFT_OUT
-from conmim_lightning.data.sources.shards.members import MemberChoice
+from conmim_lightning.data.sources.shards.members import MemberChoice, sample_of
 
 Item = tuple[str, bytes]  # name, content
 _BLOCK = 512
@@ -78,9 +79,12 @@ class ShardReader:
             file = _TailFile(cast(IO[bytes], opened))
             members = self.choice.begin()
             shard = url.removeprefix(self.root)
-            for member in tar_file_expander([{"url": url, "stream": file}], select_files=members.takes):
-                if member:  # webdataset marks the end by an empty one
-                    yield f"{shard}/{member['fname']}", member["data"]
+            expanded = tar_file_expander([{"url": url, "stream": file}], select_files=members.takes)
+            files = ((member["fname"], member["data"]) for member in expanded if member)  # the end is an empty one
+            for _, sample in groupby(files, key=lambda item: sample_of(item[0])[0]):
+                contents = dict(sample)
+                for name in members.choose(list(contents)):
+                    yield f"{shard}/{name}", contents[name]
             self._list_once(shard, members.summary())
             # tarfile mistakes a truncation between two members for the end
             if url.endswith(".tar") and file.last.strip(b"\0"):

@@ -38,6 +38,8 @@ class _Members:
     """Content of the headers of a shard."""
 
     chosen: ShardMembers
+    sample: list[tuple[str, int, int]] = field(default_factory=list)  # name, offset, size: possible images of a sample
+    keys: list[str] = field(default_factory=list)
     names: list[bytes] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -56,9 +58,26 @@ class _Members:
         counted = [f"{len(names)} {text}, the first is {names[0]!r}" for text, names in sentences.items() if names]
         return self.faults + counted + self.chosen.summary()
 
+    def add(self, name: str, offset: int, size: int) -> None:
+        """Add a possible image; consecutive ones of a sample are decided together."""
+        if self.sample and sample_of(self.sample[0][0])[0] != sample_of(name)[0]:
+            self.end_sample()
+        self.sample.append((name, offset, size))
+
+    def end_sample(self) -> None:
+        """Choose among the possible images of a sample."""
+        chosen = set(self.chosen.choose([name for name, _, _ in self.sample]))
+        for name, offset, size in self.sample:
+            if name in chosen:
+                self.keys.append(self.chosen.key(name))
+                self.names.append(os.fsencode(name))
+                self.offsets.append(offset)
+                self.sizes.append(size)
+        self.sample = []
+
     def labels(self) -> NDArray[np.int32]:
         """Return the labels of the images, of their own or of WebDataset's sample."""
-        labels = [self.label_of.get(key, self.label_of.get(sample_of(key)[0], -1)) for key in self.chosen.keys]
+        labels = [self.label_of.get(key, self.label_of.get(sample_of(key)[0], -1)) for key in self.keys]
         return np.asarray(labels, np.int32)
 
 
@@ -83,6 +102,7 @@ def index_shard(path: str, choice: MemberChoice) -> TarIndex:
                 _read_headers(archive, path, members)
     except (OSError, tarfile.TarError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         members.faults.append(f"not readable as a tar archive: {getattr(error, 'strerror', None) or error}")
+    members.end_sample()
     offsets, sizes = np.asarray(members.offsets, np.int64), np.asarray(members.sizes, np.int64)
     return TarIndex(PackedStrings.of(members.names), offsets, sizes, members.labels(), members.summary())
 
@@ -123,9 +143,7 @@ def _is_valid(member: tarfile.TarInfo, members: _Members) -> bool:
 def _add(member: tarfile.TarInfo, path: str, members: _Members) -> None:
     """Add an image or a label."""
     if members.chosen.takes(member.name):
-        members.names.append(os.fsencode(member.name))
-        members.offsets.append(member.offset_data)
-        members.sizes.append(member.size)
+        members.add(member.name, member.offset_data, member.size)
     elif member.name.lower().endswith(".cls"):
         with open(path, "rb") as file:
             file.seek(member.offset_data)
