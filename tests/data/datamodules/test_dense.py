@@ -1,14 +1,18 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from coco_files import annotation, content, source, with_annotations, write_images
+from PIL import Image
 
 from conmim_lightning.batches import Detections
 from conmim_lightning.data.datamodules.dense import DenseDataModule
 from conmim_lightning.data.datasets.detection import DetectionDataset
+from conmim_lightning.data.datasets.segmentation import SegmentationDataset
 from conmim_lightning.data.images.decode import Decoder
+from conmim_lightning.data.sources.class_maps import SegmentationSplits
 from conmim_lightning.data.sources.coco import CocoSplits
 from conmim_lightning.data.transforms.detection import FitSquare, ScaleJitter
 
@@ -102,3 +106,26 @@ def test_faults_of_excluded_images_do_not_matter(folder):
     (folder / "exclude.tsv").write_text("9.png\n")
     coco = module(folder, exclude=str(folder / "exclude.tsv")).open_source()
     assert [coco.name(index) for index in range(len(coco))] == ["5.png"]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no pixels of 1 of 2 classes")
+@pytest.mark.parametrize("ignored", [None, [255]])
+def test_masks_of_0_and_255_never_train_nothing_in_silence(tmp_path, ignored):
+    for kind, mode in (("images", "RGB"), ("maps", "L")):
+        for split in ("train", "val"):
+            for number in range(2):
+                path = tmp_path / kind / split / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng(number).integers(0, 2, (32, 32)) * 255
+                Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(path)
+    splits = SegmentationSplits(num_classes=2, maps="maps/{split}", first_class=0, ignored=ignored)
+    data = module(
+        tmp_path, source=splits, num_classes=2, dataset=partial(SegmentationDataset, transform=lambda *x: x[:2])
+    )
+    message = r"only the values 0 and 255, and 255 is ignored: data\.source\.values="
+    if ignored is None:
+        with pytest.raises(ValueError, match=message):
+            data.setup("fit")
+        return
+    with pytest.warns(UserWarning, match=message):
+        data.setup("fit")

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.images.files import BrokenImageError
@@ -143,3 +143,37 @@ def test_tiff_without_its_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
     with pytest.raises(BrokenImageError, match=r"conmim-lightning\[scientific\]"):
         decoder().decode(content)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"), [(2, {}), (5, {"photometric": "rgb"}), (5, {"photometric": "separated"})]
+)
+def test_what_pillow_reads_stays_with_pillow(channels, options):
+    """Grey with alpha, RGB or CMYK with further samples."""
+    values = RNG.integers(0, 256, (20, 30, channels), dtype=np.uint8)
+    extra = {
+        "extrasamples": ["unassalpha"] if channels == 2 else ["unspecified"] * (2 if "rgb" in options.values() else 1)
+    }
+    content = tiff(values, **({"photometric": "minisblack"} | options), planarconfig="contig", **extra)
+    expected = np.asarray(Image.open(BytesIO(content)).convert("RGB"))
+    assert np.array_equal(decoder(3).decode(content).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bands_are_turned_upright(orientation):
+    """As Pillow turns an image of three channels with the same tag."""
+    content = tiff(SIX, photometric="minisblack", planarconfig="contig", extratags=[(274, 3, 1, orientation, True)])
+    three = Image.fromarray(SIX[..., :3])
+    exif = three.getexif()
+    exif[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(three)) if orientation > 1 else SIX[..., :3]
+    image = decoder().open(content)
+    assert (image.height, image.width) == expected.shape[:2]
+    assert np.array_equal(image.whole()[:3].permute(1, 2, 0).numpy(), expected)
+    assert decoder(upright=False).open(content).width == 30
+
+
+def test_a_negative_side():
+    content = npy(np.zeros((10, 64, 3), np.uint8)).replace(b"(10, 64, 3)", b"(-1, 64, 3)")
+    with pytest.raises(BrokenImageError, match="is not an image"):
+        decoder(3).open(content)

@@ -34,25 +34,33 @@ def test_faults_of_a_subset(folder):
     assert list(annotation_faults(Subset(coco, np.array([2])))) == ["9.png"]
 
 
-@pytest.fixture
-def maps(tmp_path):
-    for number in range(70):
-        for kind, mode, value in (("images", "RGB", 9), ("annotations", "L", 255 if number < 69 else 1)):
-            path = tmp_path / "set" / kind / "training" / f"{number:02d}.png"
+def write_maps(root, *values: int):
+    """One image and map per value, of one value each."""
+    for number, value in enumerate(values):
+        for kind, mode, filled in (("images", "RGB", 9), ("annotations", "L", value)):
+            path = root / kind / "training" / f"{number:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new(mode, (4, 2), value).save(path)
-    return tmp_path / "set"
+            Image.new(mode, (4, 2), filled).save(path)
+    return root
 
 
-def test_pixels_of_a_sample(maps):
-    splits = SegmentationSplits(num_classes=2, first_class=0, ignored=[255])
-    counts = class_counts(splits(str(maps), "training", None), Decoder(), 2)
-    with pytest.raises(ValueError, match="has no pixels of any class in a sample of 64 images"):
-        counts.summary(["a", "b"], "x")
-    values = SegmentationSplits(num_classes=2, values={"a": 0, "b": 255}, ignored=[1])
-    whole = class_counts(values(str(maps), "training", None), Decoder(), 2)
-    assert whole.missing(["a", "b"], "x") == "", "a sample says nothing about rare classes"
+def test_pixels_of_a_sample(tmp_path):
+    root = write_maps(tmp_path / "set", *[255] * 69, 1)
+    splits = SegmentationSplits(num_classes=2, values={"a": 0, "b": 255}, ignored=[1])
+    whole = class_counts(splits(str(root), "training", None), Decoder(), 2)
     assert whole.summary(["a", "b"], "x") == "pixels per class in a sample of 64 images: b 100.0%, a 0.0%"
+    assert whole.missing(["a", "b"], "x") == "'x' has no pixels of 1 of 2 classes, in a sample of 64 images: 'a'"
+
+
+def test_a_single_labelled_map_is_enough(tmp_path):
+    splits = SegmentationSplits(num_classes=2, first_class=0, ignored=[255])
+    root = write_maps(tmp_path / "one", *[255] * 68, 1, 255)
+    counts = class_counts(splits(str(root), "training", None), Decoder(), 2)
+    assert counts.counts.tolist() == [0, 8]
+    none = class_counts(splits(str(write_maps(tmp_path / "none", *[255] * 70)), "training", None), Decoder(), 2)
+    assert none.images == 70
+    with pytest.raises(ValueError, match="has no pixels of any class: there is nothing to train"):
+        none.summary(["a", "b"], "x")
 
 
 def test_many_classes_are_abbreviated():

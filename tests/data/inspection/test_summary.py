@@ -42,6 +42,6 @@ def test_images_of_little_contrast_are_told(tmp_path: Path):
         values = np.random.default_rng(number).integers(0, 64, (8, 8), dtype=np.uint16)
         Image.fromarray(values).save(tmp_path / f"{number:02d}.png")
     text = summarize(FolderSource(tmp_path), Decoder())
-    assert "warning: 20 of 20 decoded images are constant or nearly so, such as 00.png; " in text
+    assert "warning: 20 of 20 decoded images are nearly constant or black, such as 00.png; " in text
     assert "data.decoder.value_range" in text
     assert "warning" not in summarize(FolderSource(tmp_path), Decoder(value_range=[0, 63]))

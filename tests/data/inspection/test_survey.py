@@ -1,11 +1,14 @@
+import io
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from shard_files import write_shards
 from sklearn.datasets import load_sample_image
 
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.inspection.survey import perceptual_hash, survey
+from conmim_lightning.data.inspection.survey import faintness, perceptual_hash, survey
 from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.shards.stream import StreamSource
 
@@ -41,3 +44,19 @@ def test_streams_have_no_indices(tmp_path):
     source = StreamSource(str(tmp_path), shards="*.tar", samples_per_epoch=3)
     with pytest.raises(ValueError, match="is a stream; inspect its shards as local files"):
         survey(source, Decoder(), num_workers=0, with_hashes=False)
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_twelve_bits_that_are_read_as_sixteen_are_nearly_black(name):
+    with io.BytesIO() as buffer:
+        grey = np.asarray(Image.fromarray(load_sample_image(name)).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 16).save(buffer, "PNG")
+        content = buffer.getvalue()
+    assert faintness(Decoder().decode(content)).startswith("nearly black: its largest value is 1")
+    assert faintness(Decoder(value_range=[0, 4095]).decode(content)) == ""
+
+
+def test_faintness_of_large_images():
+    assert faintness(torch.full((3, 3000, 5000), 128, dtype=torch.uint8)).startswith("nearly constant")
+    stripes = torch.arange(5000).repeat(3, 3000, 1) % 256
+    assert faintness(stripes.to(torch.uint8)) == ""

@@ -100,3 +100,13 @@ def test_objects_in_arrays_are_not_loaded(tmp_path):
     np.save(tmp_path / "map.npy", np.array([[{"a": 1}]], object), allow_pickle=True)
     with pytest.raises(BrokenImageError, match="allow_pickle"):
         ClassValues(2).classes(tmp_path / "map.npy")
+
+
+def test_binary_masks_whose_objects_would_be_ignored():
+    counts = np.array([50, 0])
+    assert "data.source.values={background: 0, object: 255}" in ClassValues(2).binary_mistake(counts, 9)
+    assert ClassValues(2).ignores_by_default
+    assert not ClassValues(2, ignored=[255]).ignores_by_default
+    for others in ((np.array([50, 1]), 9), (counts, 0), (np.array([0, 0]), 9)):
+        assert ClassValues(2).binary_mistake(*others) == ""
+    assert ClassValues(2, values=BINARY).binary_mistake(counts, 9) == ""

@@ -37,7 +37,7 @@ FAULTS = {
     ),
     "fractions of the image": (
         with_annotations(annotation(4, 5, 3, [0.1, 0.1, 0.2, 0.2], None), annotation(5, 9, 3, [0, 0, 0.5, 0.5], None)),
-        "all boxes lie between 0 and 1, such as .* in pixels, not fractions",
+        "2 invalid annotations: annotation 4: bbox .* is a fraction, pixels are needed",
     ),
     "no pixels": (content(images=[{"id": 1, "file_name": "x", "width": 0, "height": 4}]), "has the width 0, pixels"),
     "boolean id": (
@@ -114,6 +114,39 @@ def test_invalid_boxes_may_be_dropped(folder):
     assert coco.notes[0].startswith("2 invalid annotations: annotation 2: bbox [3, 3, 0, 5] is empty ('9.png')")
     with pytest.raises(ValueError, match="on_invalid must be error or drop, got 'skip'"):
         source(folder, on_invalid="skip")
+
+
+def test_rounded_fractions_are_noticed_and_a_tiny_box_is_none(folder):
+    boxes = [[0.1, 0.1, 0.2, 0.2]] * 30 + [[0.333334, 0.1, 0.666667, 0.3]]
+    fractions = [annotation(number, 9, 3, box, None) for number, box in enumerate(boxes)]
+    with pytest.raises(ValueError, match="31 invalid annotations"):
+        source(folder, with_annotations(*fractions), masks=False)
+    assert len(source(folder, with_annotations(*fractions), masks=False, report_faults=True).faults["9.png"]) == 31
+    tiny = source(folder, with_annotations(annotation(1, 9, 3, [0, 0, 1, 1], None)), masks=False)
+    assert tiny.annotation(2).boxes.tolist() == [[0, 0, 1, 1]]
+
+
+def test_references_to_nothing_may_be_dropped_and_are_reported_together(folder):
+    objects = [
+        annotation(1, 77, 3, [1, 1, 2, 2]),
+        annotation(2, 5, 8, [1, 1, 2, 2]),
+        annotation(3, 9, 3, [10, 10, 20, 20]),
+    ]
+    with pytest.raises(ValueError, match=r"image that is not listed.*category that is not listed"):
+        source(folder, with_annotations(*objects))
+    for settings in ({"on_invalid": "drop"}, {"report_faults": True}):
+        coco = source(folder, with_annotations(*objects), **settings)
+        assert len(coco.annotation(2).labels) == 1
+        assert any("image that is not listed" in note for note in coco.notes)
+
+
+def test_null_is_missing_and_names_must_be_names(folder):
+    assert source(folder, with_annotations(annotation(1, 9, 3, [10, 10, 20, 20], iscrowd=None))).annotation(
+        2
+    ).crowd.tolist() == [False]
+    images = [{"id": 1, "file_name": "\ud800.png", "width": 4, "height": 4}]
+    with pytest.raises(ValueError, match=r"instances_train\.json.*ud800.* no name of a file"):
+        source(folder, content(images=images, annotations=[]))
 
 
 def test_ids_and_missing_fields_of_real_exporters(folder):

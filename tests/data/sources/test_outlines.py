@@ -38,6 +38,7 @@ def test_polygons():
     [
         ([[20, 20, 25, 20, 25, 25]], "covers nothing"),
         ([[1, 1, 5, 5, 9, 9]], "covers nothing"),
+        ([[1.1, 1, 1.2, 1, 1.2, 9]], "covers nothing"),
         ({"size": [10, 10], "counts": [100]}, "covers nothing"),
         ({"size": [10, 10], "counts": [50, 51]}, "cover 101 of 100 pixels"),
         ({"size": [10, 10], "counts": [101, -1]}, "whole numbers from 0"),
@@ -55,3 +56,9 @@ def test_polygons():
 def test_invalid_outlines(outline, message):
     with pytest.raises(ValueError, match=message):
         extent(outline, 10, 10)
+
+
+def test_an_outline_that_crosses_itself_covers_pixels():
+    """A figure of eight, whose signed area is zero."""
+    around = extent([[0, 0, 20, 0, 0, 20, 20, 20]], 20, 20)
+    assert around[:4] == (0, 0, 20, 20)

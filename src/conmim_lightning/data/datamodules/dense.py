@@ -121,6 +121,11 @@ class DenseDataModule(SplitDataModule):
             class_counts(self.sources["train"], self.decoder, self.num_classes),
             self.sources["train"].classes,
         )
+        values: ClassValues | None = getattr(self.splits, "values", None)
+        if values and (mistake := values.binary_mistake(counts.counts, counts.ignored)):
+            if values.ignores_by_default:
+                raise ValueError(f"{mistake}; data.source.ignored=[255] if it is meant")
+            rank_zero_warn(mistake)
         if missing := counts.missing(names, self.root):
             rank_zero_warn(missing)
         return counts.summary(names, self.root)

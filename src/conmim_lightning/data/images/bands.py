@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conmim_lightning.data.images.depth import ValueRange, to_eight_bits
 from conmim_lightning.data.images.files import BrokenImageError, guarded
+from conmim_lightning.data.images.orientation import ROTATED, SIDEWAYS, TAG, orientation_of
 from conmim_lightning.data.images.pixels import Box, resized_region, to_tensor
 
 _NPY, _PNG = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
@@ -69,7 +70,9 @@ class BandImage:
         return resized_region(self.whole(), box, size)
 
 
-def band_layout(content: bytes, formats: tuple[str, ...], channels: int, value_range: ValueRange) -> Layout | None:
+def band_layout(
+    content: bytes, formats: tuple[str, ...], channels: int, value_range: ValueRange, *, upright: bool = True
+) -> Layout | None:
     """Return the layout of an image that Pillow cannot read completely; None for all others.
 
     Args:
@@ -77,6 +80,7 @@ def band_layout(content: bytes, formats: tuple[str, ...], channels: int, value_r
         formats: allowed formats.
         channels: number of channels that are needed.
         value_range: see ``depth.to_eight_bits``.
+        upright: turn images by their orientation tag.
 
     Raises:
         BrokenImageError: the header is damaged.
@@ -84,9 +88,9 @@ def band_layout(content: bytes, formats: tuple[str, ...], channels: int, value_r
     if "npy" in formats and content.startswith(_NPY):
         return guarded(lambda: _npy(content, channels))
     if "tiff" in formats and content.startswith(_TIFF):
-        return guarded(lambda: _tiff(content, channels, value_range))
+        return guarded(lambda: _tiff(content, channels, value_range, upright))
     if "png" in formats and value_range and content.startswith(_PNG) and _is_deep_colour_png(content):
-        return _png(content)
+        return guarded(lambda: _png(content, upright))
     return None
 
 
@@ -110,7 +114,7 @@ def _npy(content: bytes, channels: int) -> Layout:
 
 def _array_layout(name: str, shape: tuple[int, ...], channels: int, values: Callable[[], NDArray[Any]]) -> Layout:
     """Return the layout of an array whose channels come last, or first if only then their number is right."""
-    if len(shape) not in (2, 3) or 0 in shape:
+    if len(shape) not in (2, 3) or min(shape) < 1:
         raise ValueError(f"an array of shape {shape} is not an image: (H, W), (H, W, C) or (C, H, W) is needed")
     first = len(shape) == 3 and shape[2] != channels and shape[0] == channels
 
@@ -124,7 +128,7 @@ def _array_layout(name: str, shape: tuple[int, ...], channels: int, values: Call
     return Layout(name, int(height), int(width), ordered)
 
 
-def _tiff(content: bytes, channels: int, value_range: ValueRange) -> Layout | None:
+def _tiff(content: bytes, channels: int, value_range: ValueRange, upright: bool) -> Layout | None:
     file = BytesIO(content)
     start = file.read(8)
     directory = TiffImagePlugin.ImageFileDirectory_v2(
@@ -138,12 +142,39 @@ def _tiff(content: bytes, channels: int, value_range: ValueRange) -> Layout | No
     samples = int(directory.get(_SAMPLES, 1))
     deep = max(np.atleast_1d(directory.get(_BITS, 1))) > 8
     unnamed = samples == 4 and directory.get(_PHOTOMETRIC) in (*_GREY, _RGB) and not any(_extra(directory))
-    is_bands = samples not in (1, 3, 4) or (unnamed and channels == 4) or channels not in _PILLOW_MODES
+    is_bands = (unnamed and channels == 4) or channels not in _PILLOW_MODES
+    is_bands = is_bands or (samples not in (1, 3, 4) and not _pillow_reads(content))
     if not is_bands and not (deep and samples > 1 and value_range):
         return None
     with _opened(content) as opened:
         shape = opened.series[0].shape
-    return _array_layout("TIFF", shape, channels, lambda: _tiff_values(content))
+    layout = _array_layout("TIFF", shape, channels, lambda: _tiff_values(content))
+    return _turned(layout, directory.get(TAG, 1)) if upright else layout
+
+
+def _pillow_reads(content: bytes) -> bool:
+    """Return whether Pillow has a mode for a TIFF of other samples, such as grey with alpha."""
+    try:
+        with Image.open(BytesIO(content), formats=("TIFF",)):
+            return True
+    except Exception:  # damaged bytes raise anything
+        return False
+
+
+def _turned(layout: Layout, orientation: object) -> Layout:
+    """Return the layout of an image that is turned upright by its orientation tag."""
+    if not isinstance(orientation, int) or orientation not in ROTATED:
+        return layout
+    width, height = layout.width, layout.height
+    height, width = (width, height) if orientation in SIDEWAYS else (height, width)
+
+    def values() -> NDArray[Any]:
+        array = layout.read()
+        array = array[:, ::-1] if orientation in (2, 3, 7, 8) else array
+        array = array[::-1] if orientation in (3, 4, 6, 7) else array
+        return array.transpose(1, 0, 2) if orientation in SIDEWAYS else array
+
+    return Layout(layout.format, height, width, values)
 
 
 def _extra(directory: Any) -> tuple[int, ...]:
@@ -174,7 +205,7 @@ def _is_deep_colour_png(content: bytes) -> bool:
     return len(content) > 25 and content[24] == 16 and content[25] != 0
 
 
-def _png(content: bytes) -> Layout:
+def _png(content: bytes, upright: bool) -> Layout:
     from torchvision.io import ImageReadMode, decode_image
 
     width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
@@ -184,4 +215,8 @@ def _png(content: bytes) -> Layout:
         array = pixels.permute(1, 2, 0).numpy()
         return array[..., :1] if array.shape[2] == 2 else array  # grey, without its alpha
 
-    return Layout("PNG", height, width, values)
+    layout = Layout("PNG", height, width, values)
+    if not upright:
+        return layout
+    with Image.open(BytesIO(content), formats=("PNG",)) as opened:
+        return _turned(layout, orientation_of(opened, content))

@@ -99,7 +99,7 @@ class Decoder:
         Raises:
             BrokenImageError: the bytes are not an image, or exceed a limit.
         """
-        layout = band_layout(content, self.formats, self.channels, self.value_range)
+        layout = band_layout(content, self.formats, self.channels, self.value_range, upright=self.upright)
         if layout is None:
             return EncodedImage(content, self)
         self.check_pixels(layout.width, layout.height)

@@ -24,12 +24,14 @@ class ClassCounts(NamedTuple):
         unit: "objects" or "pixels".
         images: number of images that were counted.
         total: number of images of the collection.
+        ignored: number of pixels without a class.
     """
 
     counts: NDArray[np.int64]
     unit: str
     images: int
     total: int
+    ignored: int = 0
 
     def summary(self, names: Sequence[str], root: str) -> str:
         """Return a sentence.
@@ -46,13 +48,14 @@ class ClassCounts(NamedTuple):
         return f"{self.unit} per class{sample}: {', '.join(shown)}{more}"
 
     def missing(self, names: Sequence[str], root: str) -> str:
-        """Return a warning of classes without any; empty if there are none, or if only a sample was counted."""
+        """Return a warning of classes without any; empty if there are none."""
         absent: list[int] = np.flatnonzero(self.counts == 0).tolist()
         missing = [names[label] for label in absent]
-        if not missing or self.images != self.total:
+        if not missing:
             return ""
         listed = ", ".join(map(repr, missing[:_SHOWN]))
-        return f"{root!r} has no {self.unit} of {len(missing)} of {len(names)} classes: {listed}"
+        sample = "" if self.images == self.total else f", in a sample of {self.images} images"
+        return f"{root!r} has no {self.unit} of {len(missing)} of {len(names)} classes{sample}: {listed}"
 
     def shown(self, label: int) -> str:
         """Format the number of objects of a class, or its fraction of the pixels."""
@@ -63,6 +66,8 @@ class ClassCounts(NamedTuple):
 def class_counts(source: Source, decoder: Decoder, num_classes: int) -> ClassCounts:
     """Count the objects of all images, without crowds, or the pixels of the class maps of a sample.
 
+    If the sample has no pixel of any class, further maps are read until one has.
+
     Args:
         source: source with class maps or objects.
         decoder: decoder of the image bytes.
@@ -71,15 +76,24 @@ def class_counts(source: Source, decoder: Decoder, num_classes: int) -> ClassCou
     whole, indices = unwrapped(source)
     if isinstance(whole, CocoSource):
         return ClassCounts(whole.class_counts(indices), "objects", len(source), len(source))
-    counts, count = np.zeros(num_classes, np.int64), min(_SAMPLE, len(source))
-    for index in (position * len(source) // count for position in range(count)):
+    counts, ignored, order = np.zeros(num_classes, np.int64), 0, _spread(len(source))
+    for number, index in enumerate(order, 1):
         try:
             image = decoder.open(source.read(SampleKey(0, index), decoder.max_bytes))
             label = source.annotation(index, image.height, image.width).numpy()
         except BrokenImageError:
             continue  # reported elsewhere
         counts += np.bincount(label[label >= 0], minlength=num_classes)
-    return ClassCounts(counts, "pixels", count, len(source))
+        ignored += int((label < 0).sum())
+        if number >= _SAMPLE and counts.any():
+            break
+    return ClassCounts(counts, "pixels", min(number, len(source)), len(source), ignored)
+
+
+def _spread(count: int) -> list[int]:
+    """Return indices: first a sample, evenly spaced, then all others, which matter while no pixel is found."""
+    first = dict.fromkeys(position * count // min(_SAMPLE, count) for position in range(min(_SAMPLE, count)))
+    return [*first, *(index for index in range(count) if index not in first)]
 
 
 def annotation_faults(source: Source) -> Mapping[str, Sequence[str]]:

@@ -30,7 +30,7 @@ DUPLICATES = {"exact": "same bytes as", "near": "looks like", "similar": "featur
 """Reason in the list of findings, by kind of duplicates."""
 
 KINDS = ("broken", "annotations", "constant", *DUPLICATES)
-"""Kinds of findings; "annotations" are invalid class maps or objects, "constant" images have nearly no contrast."""
+"""Kinds of findings: "annotations" are invalid class maps or objects, "constant" is nearly constant or nearly black."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ import numpy as np
 
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.images.files import BrokenImageError
-from conmim_lightning.data.inspection.survey import CONSTANT, contrast_of
+from conmim_lightning.data.inspection.survey import faintness
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
 
@@ -49,7 +49,7 @@ def _sample_lines(source: Source, decoder: Decoder, count: int) -> list[str]:
         try:
             content = source.read(SampleKey(0, index), decoder.max_bytes)
             image = decoder.open(content)
-            if number % every == 0 and contrast_of(image.whole()) < CONSTANT:
+            if number % every == 0 and faintness(image.whole()):
                 constant.append(source.name(index))
             headers.append(_Header(image.format, image.width, image.height, len(content)))
         except BrokenImageError as error:
@@ -61,8 +61,8 @@ def _sample_lines(source: Source, decoder: Decoder, count: int) -> list[str]:
     if constant:
         decoded = len(range(0, count, every))
         lines.append(
-            f"warning: {len(constant)} of {decoded} decoded images are constant or nearly so, such as {constant[0]}; "
-            "of more than 8 bits, data.decoder.value_range chooses the values that become black and white"
+            f"warning: {len(constant)} of {decoded} decoded images are nearly constant or black, such as "
+            f"{constant[0]}; of more than 8 bits, data.decoder.value_range chooses which values become black and white"
         )
     if headers:
         numbers = np.asarray([header[1:] for header in headers])

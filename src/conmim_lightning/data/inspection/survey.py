@@ -19,7 +19,12 @@ from conmim_lightning.data.sources.base import Source
 
 _BATCH = 32
 CONSTANT = 2.0
-"""Contrast in grey levels below which an image is nearly constant, such as 12 bits that are read as 16."""
+"""Contrast in grey levels below which an image is nearly constant."""
+
+DARK = 32
+"""Grey level that an image of normal exposure exceeds; 12 bits that are read as 16 reach 15."""
+
+_SIDE = 256  # pixels of a side that are looked at
 
 AnnotationFault = Callable[[Source, int, int, int], str]
 """Function of source, index, height and width; returns the fault in the annotation, empty if there is none."""
@@ -36,7 +41,7 @@ class ImageRecord(NamedTuple):
     hash: int = 0
     reason: str = ""
     annotation: str = ""
-    contrast: float = 0.0  # standard deviation of the pixels, of the channel with the largest, in grey levels
+    faint: str = ""  # what is wrong with the contrast
 
 
 class Survey:
@@ -73,8 +78,8 @@ class Survey:
         if image.reason:
             self.broken[index] = image.reason
             return
-        if image.contrast < CONSTANT:
-            self.constant[index] = f"nearly constant: standard deviation {image.contrast:.2f} of 255"
+        if image.faint:
+            self.constant[index] = image.faint
         if image.annotation:
             self.annotations[index] = image.annotation
         if image.format not in self.format_names:
@@ -113,7 +118,7 @@ class _RecordDataset(Dataset[ImageRecord]):
             digest=hashlib.blake2b(content, digest_size=16).digest(),
             hash=perceptual_hash(pixels.permute(1, 2, 0).numpy()) if self.with_hashes else 0,
             annotation=self.annotation_fault(self.source, index, height, width) if self.annotation_fault else "",
-            contrast=contrast_of(pixels),
+            faint=faintness(pixels),
         )
 
 
@@ -157,9 +162,18 @@ def survey(
     return images
 
 
-def contrast_of(pixels: Tensor) -> float:
-    """Return the standard deviation of (C, H, W) uint8 pixels, of the channel with the largest, in grey levels."""
-    return float(pixels.flatten(1).float().std(1, correction=0).max())
+def faintness(pixels: Tensor) -> str:
+    """Return a sentence if an image is nearly constant or nearly black; empty otherwise.
+
+    Args:
+        pixels: (C, H, W) uint8; at most every pixel of a grid of 256 x 256 is looked at.
+    """
+    height, width = pixels.shape[1:]
+    seen = pixels[:, :: max(1, height // _SIDE), :: max(1, width // _SIDE)].flatten(1)
+    contrast, largest = float(seen.float().std(1, correction=0).max()), int(seen.max())
+    if contrast < CONSTANT:
+        return f"nearly constant: standard deviation {contrast:.2f} of 255"
+    return f"nearly black: its largest value is {largest} of 255" if largest < DARK else ""
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:

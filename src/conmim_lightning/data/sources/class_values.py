@@ -62,6 +62,7 @@ class ClassValues:
         if repeated := sorted({self.shown(number) for number in self.numbers if self.numbers.count(number) > 1}):
             raise ValueError(f"data.source.{self._option} gives {', '.join(repeated)} to more than one class")
         self.ignored = self._ignored(ignored, colors if self.has_colors else values)
+        self._ignores_by_default = ignored is None
         if taken := [self.shown(number) for number in self.ignored if number in self.numbers]:
             raise ValueError(f"data.source.ignored holds {', '.join(taken)}, also the value of a class")
         order = np.argsort(self.numbers)
@@ -86,6 +87,26 @@ class ClassValues:
         if unknown.any():
             raise ValueError(self._explain(path, np.unique(numbers), np.unique(numbers[unknown])))
         return np.where(is_class, self._classes[positions], np.int16(-1))
+
+    def binary_mistake(self, counts: NDArray[np.int64], ignored: int) -> str:
+        """Return a sentence if maps look like binary masks of 0 and 255 whose objects are ignored; empty otherwise.
+
+        Args:
+            counts: (K,) number of pixels of each class, in a sample of maps.
+            ignored: number of pixels without a class.
+        """
+        alone = len(counts) > 0 and counts[0] > 0 and not counts[1:].any()
+        if self.has_colors or not (alone and ignored and self.numbers[0] == 0 and _USUALLY_IGNORED in self.ignored):
+            return ""
+        return (
+            "the class maps have only the values 0 and 255, and 255 is ignored: data.source.values={background: 0, "
+            "object: 255} reads 255 as a class"
+        )
+
+    @property
+    def ignores_by_default(self) -> bool:
+        """Whether the ignored values were not given."""
+        return self._ignores_by_default
 
     def encode(self, classes: NDArray[np.integer]) -> NDArray[Any]:
         """Return the values of (H, W) classes, uint8 or uint16, or their colours, (H, W, 3) uint8."""

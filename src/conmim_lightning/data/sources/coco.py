@@ -15,7 +15,7 @@ from conmim_lightning.data.sources.coco_validation import (
     Entry,
     check_annotations,
     check_files,
-    check_none,
+    check_references,
     entries_of,
     load_coco,
 )
@@ -69,16 +69,10 @@ class CocoSource(FileSource):
         self.category_ids = [int(entry["id"]) for entry in categories]
         owners = {entry["id"]: position for position, entry in enumerate(images)}
         labels = {category: label for label, category in enumerate(self.category_ids)}
-        orphans = [entry for entry in entries if entry["image_id"] not in owners]
-        check_none(where, "name an image that is not listed", orphans, "image_id")
-        unknown = [entry for entry in entries if entry["category_id"] not in labels]
-        check_none(where, "name a category that is not listed", unknown, "category_id")
-        try:
-            checked = check_annotations(entries, images, owners, masks=masks)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        entries, notes = check_references(entries, owners, labels, where, drop=report_faults or on_invalid == "drop")
+        checked = check_annotations(entries, images, owners, masks=masks)
         entries, self.faults = checked.valid, checked.faults
-        notes = self._notes_or_error(checked, excluded, on_invalid, report_faults, where)
+        notes += self._notes_or_error(checked, excluded, on_invalid, report_faults, where)
         with_objects = {owners[entry["image_id"]] for entry in entries}
         chosen = [
             position

@@ -18,6 +18,7 @@ FAULT = "_fault"
 _SHOWN = 5
 _MARGIN = 1.0  # pixels by which a box may exceed the image, or a box and an outline may differ, for rounding
 _SIMILAR = 0.2  # smallest intersection over union of a box and the box of its outline
+_ROUNDED_ONE, _NEARLY_ALL = 1.01, 0.95  # largest right or lower edge, and fraction of such boxes
 _LARGEST = 1_000_000_000  # pixels of a side, coordinates
 _NEEDED: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
@@ -71,11 +72,36 @@ def entries_of(content: Entry, where: str) -> tuple[list[Entry], list[Entry], li
     return sorted(content["categories"], key=lambda entry: entry["id"]), content["images"], content["annotations"]
 
 
-def check_none(where: str, fault: str, annotations: Sequence[Entry], key: str) -> None:
-    """Raise ValueError if there are annotations with a fault; the message shows ``key`` of the first five."""
-    if annotations:
-        shown = ", ".join(f"annotation {entry.get('id')} ({key} {entry.get(key)})" for entry in annotations[:_SHOWN])
-        raise ValueError(f"{where}: {len(annotations)} annotations {fault}: {shown}")
+def check_references(
+    annotations: Sequence[Entry], owners: Mapping[int, int], labels: Mapping[int, int], where: str, *, drop: bool
+) -> tuple[list[Entry], list[str]]:
+    """Return the annotations of listed images and categories, and notes about the others.
+
+    Args:
+        annotations: annotations to check.
+        owners: position of the image by image id.
+        labels: class by category id.
+        where: name of the file.
+        drop: leave others out with a note instead of raising.
+
+    Raises:
+        ValueError: there are others, and they are not to be dropped.
+    """
+    notes = []
+    for key, known, text in (
+        ("image_id", owners, "name an image that is not listed"),
+        ("category_id", labels, "name a category that is not listed"),
+    ):
+        wrong = [entry for entry in annotations if entry[key] not in known]
+        annotations = [entry for entry in annotations if entry[key] in known]
+        if wrong:
+            shown = ", ".join(
+                f"annotation {entry.get('id')} ({key} {str(entry[key])[:40]})" for entry in wrong[:_SHOWN]
+            )
+            notes.append(f"{where}: {len(wrong)} annotations {text}: {shown}")
+    if notes and not drop:
+        raise ValueError("; ".join(notes))
+    return list(annotations), [f"{note}; they are left out" for note in notes]
 
 
 def check_annotations(
@@ -89,8 +115,7 @@ def check_annotations(
         owners: position in ``images`` by image id.
         masks: whether outlines are needed.
 
-    Raises:
-        ValueError: all boxes look like fractions of their image.
+    If nearly all boxes look like fractions of their images, all are invalid.
     """
     valid: list[Entry] = []
     faults: dict[str, list[str]] = {}
@@ -103,8 +128,12 @@ def check_annotations(
             )
         else:
             valid.append(entry)
-    _check_pixels(valid, images, owners)
-    return CheckedAnnotations(valid, faults)
+    if not _fractions(valid):
+        return CheckedAnnotations(valid, faults)
+    for entry in valid:
+        text = f"annotation {str(entry.get('id'))[: _SHOWN * 8]}: bbox {entry['bbox']} is a fraction, pixels are needed"
+        faults.setdefault(images[owners[entry["image_id"]]]["file_name"], []).append(text)
+    return CheckedAnnotations([], faults)
 
 
 def check_files(root: str, names: Sequence[str], where: str) -> None:
@@ -131,8 +160,8 @@ def _entry_fault(entry: object, keys: Mapping[str, type]) -> str:
             return f"has the {key} {str(value)[:100]!r}, {_TYPES[needed]} is needed"
         if key in ("width", "height") and not 1 <= value <= _LARGEST:
             return f"has the {key} {str(value)[:100]}, pixels from 1 on are needed"
-        if key == "file_name" and (not value or "\0" in value):
-            return f"has the file_name {value[:100]!r}, which is no name of a file"
+        if key == "file_name" and not _is_file_name(value):
+            return f"has the file_name {value[:100]!a}, which is no name of a file"
     return ""
 
 
@@ -150,8 +179,8 @@ def _box_fault(box: Sequence[object], image: Entry) -> str:
 
 def _field_fault(entry: Entry) -> str:
     """Describe an invalid optional field."""
-    crowd, area = entry.get("iscrowd", 0), entry.get("area")
-    if not isinstance(crowd, int) or crowd not in (0, 1):
+    crowd, area = entry.get("iscrowd"), entry.get("area")
+    if crowd is not None and (not isinstance(crowd, int) or crowd not in (0, 1)):
         return f"iscrowd is {str(crowd)[:60]!r}; 0, 1, true or false is needed"
     if area is not None and not (_is_number(area) and area >= 0):
         return f"area is {str(area)[:60]!r}; a finite number from 0 on is needed"
@@ -187,15 +216,19 @@ def _similarity(box: Sequence[float], around: Extent) -> float:
     return both / (own + other - both)
 
 
-def _check_pixels(annotations: Sequence[Entry], images: Sequence[Entry], owners: Mapping[int, int]) -> None:
-    """Raise ValueError if the boxes look like fractions of their images."""
-    if annotations and all(max(b[0] + b[2], b[1] + b[3]) <= 1 for b in (entry["bbox"] for entry in annotations)):
-        image = images[owners[annotations[0]["image_id"]]]
-        if min(image["width"], image["height"]) > 1:
-            raise ValueError(
-                f"all boxes lie between 0 and 1, such as {annotations[0]['bbox']} in an image of {image['width']} x "
-                f"{image['height']}: COCO's boxes are left, top, width and height in pixels, not fractions"
-            )
+def _fractions(annotations: Sequence[Entry]) -> bool:
+    """Return whether the boxes look like fractions of their images: nearly all within 0 and 1, with decimals."""
+    boxes = [entry["bbox"] for entry in annotations]
+    within = sum(max(box[0] + box[2], box[1] + box[3]) <= _ROUNDED_ONE for box in boxes)
+    decimal = any(float(number) % 1 for box in boxes for number in box)
+    return bool(boxes) and within >= _NEARLY_ALL * len(boxes) and decimal
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        return bool(name) and "\0" not in name and bool(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_number(value: object) -> bool:

@@ -5,11 +5,17 @@ from math import isfinite
 from operator import mul
 from typing import Any, NamedTuple
 
+try:
+    from faster_coco_eval.core import mask as _codec  # type: ignore[import-not-found]
+except ImportError:
+    _codec = None
+
 _MAX_COORDINATE = 10  # largest coordinate of a polygon, in units of the image's longer side
 _MIN_NUMBERS = 6  # smallest number of coordinates of a polygon: three points
 _CHARACTERS = range(64)  # values of a character of compressed run lengths
 _MAX_CHARACTERS = 7  # characters per number
 _SHOWN = 80
+_THIN = 2.0  # pixels; thinner polygons may cover no pixel, and those that cross themselves have other areas
 _NUMBERS = {int, float}
 
 Outline = Any
@@ -34,7 +40,8 @@ def extent(outline: Outline, height: int, width: int) -> Extent:
     """
     box = _polygon_extent if isinstance(outline, list) else _run_extent
     result = box(outline, height, width)
-    if result.area <= 0 or result.right <= result.left or result.bottom <= result.top:
+    thin = min(result.right - result.left, result.bottom - result.top, result.area) < _THIN
+    if thin and not _covers_pixels(outline, result, height, width):
         raise ValueError("the segmentation covers nothing of the image")
     return result
 
@@ -87,6 +94,16 @@ def _polygon_extent(outline: list[Any], height: int, width: int) -> Extent:
         min(max(down), float(height)),
         sum(_area(polygon) for polygon in polygons),
     )
+
+
+def _covers_pixels(outline: Outline, around: Extent, height: int, width: int) -> bool:
+    """Return whether an outline covers any pixel, by drawing it; without faster-coco-eval, by its area."""
+    if min(around.right - around.left, around.bottom - around.top) <= 0:
+        return False
+    if not isinstance(outline, list) or _codec is None:
+        return around.area > 0
+    polygons = valid_polygons(outline, height, width)
+    return bool(_codec.area(_codec.merge(_codec.frPyObjects(polygons, height, width))) > 0)
 
 
 def _area(polygon: list[float]) -> float:
