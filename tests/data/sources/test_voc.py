@@ -63,9 +63,11 @@ def test_classes_are_those_of_training(root):
 def test_invalid_objects(root, content, message):
     (root / "Annotations" / "b.xml").write_text(content)
     with pytest.raises(ValueError, match=message):
-        VocSplits(class_names=["dog", "cat", "(no name)"])(str(root), "train", None)
-    names = ["dog", "cat", "(no name)"]
-    source = VocSplits(on_invalid="drop", class_names=names, filter_empty=False)(str(root), "train", None)
+        VocSplits()(str(root), "train", None)
+    splits = VocSplits(on_invalid="drop", filter_empty=False)
+    source = splits(str(root), "train", None)
+    assert list(source.classes) == ["cat", "dog"], "no class of an invalid object"
+    assert splits.count_classes(str(root), "train") == 2
     assert [len(source.annotation(index).labels) for index in range(2)] == [2, 0]
 
 
@@ -83,9 +85,16 @@ def test_invalid_objects(root, content, message):
     ],
 )  # fmt: skip
 def test_damaged_files(root, content):
-    (root / "Annotations" / "a.xml").write_text(content)
-    with pytest.raises(ValueError, match="Annotations"):
+    (root / "Annotations" / "b.xml").write_text(content)
+    with pytest.raises(ValueError, match=r"1 invalid annotations: .*Annotations/b\.xml' cannot be read"):
         VocSplits()(str(root), "train", None)
+    splits = VocSplits()
+    splits.excluded = {"b.png"}
+    assert len(splits(str(root), "train", None).without({"b.png"})) == 1
+    dropping = VocSplits(on_invalid="drop", filter_empty=False)(str(root), "train", None)
+    assert len(dropping) == 1, "the size of an image without a readable file is unknown"
+    splits.report_faults, splits.excluded = True, ()
+    assert list(splits(str(root), "train", None).faults) == ["b.png"]
 
 
 def test_missing_files(root):
@@ -96,3 +105,17 @@ def test_missing_files(root):
         VocSplits()(str(root), "train", None)
     with pytest.raises(ValueError, match="masks must be false"):
         VocSplits(masks=True)
+
+
+def test_lists_of_one_class_and_names_with_spaces(root):
+    (root / "JPEGImages" / "a.jpg").rename(root / "JPEGImages" / "my a.jpg")
+    (root / "Annotations" / "a.xml").rename(root / "Annotations" / "my a.xml")
+    (root / "ImageSets" / "Main" / "train.txt").write_text("my a -1\nb  1\n")
+    source = VocSplits(filter_empty=False)(str(root), "train", None)
+    assert [source.name(index) for index in range(2)] == ["my a.jpg", "b.png"]
+
+
+def test_no_objects_at_all(root):
+    (root / "Annotations" / "a.xml").write_text(annotation())
+    with pytest.raises(ValueError, match="'train' have no objects, hence there are no classes"):
+        VocSplits().count_classes(str(root), "train")

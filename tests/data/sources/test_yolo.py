@@ -100,3 +100,14 @@ def test_another_layout(root):
 def test_a_broken_image_is_reported_when_it_is_read(root):
     (root / "images" / "train" / "deep" / "b.png").write_bytes(b"nothing")
     assert len(YoloSplits(filter_empty=False)(str(root), "train", None)) == 2
+
+
+def test_files_that_are_passed_over_are_counted(root):
+    for name in ("c.heic", "d.tga", ".e.png"):
+        (root / "images" / "train" / name).write_bytes(b"x")
+    source = YoloSplits(filter_empty=False)(str(root), "train", None)
+    assert any("1 .heic, 1 .tga" in note for note in source.notes)
+    assert any("hidden or system files" in note for note in source.notes)
+    assert len(YoloSplits(filter_empty=False, include_hidden=True)(str(root), "train", None)) == 3
+    (root / "data.yaml").write_text("names: [0, 1]\n")
+    assert YoloSplits()(str(root), "train", None).classes == ["0", "1"]

@@ -1,5 +1,6 @@
 """Report of a segmenter: IoU per class, and drawings of its predictions."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class SegmentationReport(DenseReport):
 
     def _write_map(self, values: NDArray[Any], name: str) -> None:
         assert self.predictions is not None
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if Path(name).is_absolute() or os.path.normpath(name).startswith(".."):
             raise ValueError(f"the prediction of {name!r} would lie outside of {str(self.predictions)!r}")
         target = self.predictions / Path(name).with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import FileSource, digest_of
 from conmim_lightning.data.sources.coco_validation import (
+    FAULT,
     CheckedAnnotations,
     Entry,
     check_annotations,
@@ -77,7 +78,8 @@ class CocoSource(FileSource):
         chosen = [
             position
             for position, image in enumerate(images)
-            if not filter_empty or position in with_objects or image["file_name"] in excluded
+            if (not filter_empty or position in with_objects or image["file_name"] in excluded)
+            and (FAULT not in image or report_faults or image["file_name"] in excluded)
         ]
         if not chosen:
             raise ValueError(f"{where} has no image" + (" with objects" if filter_empty else ""))
@@ -181,6 +183,7 @@ class CocoSplits:
         self.filter_empty = filter_empty
         self.excluded: Collection[str] = ()
         self.report_faults = False
+        self.folder_notes: Sequence[str] = ()  # about files of a folder that is scanned
 
     def __call__(self, root: str, split: str, classes: Sequence[str] | None) -> CocoSource:
         """Open a split.
@@ -199,6 +202,7 @@ class CocoSplits:
             report_faults=self.report_faults,
             content=self._content(root, split, classes),
         )
+        source.notes = [*self.folder_notes, *source.notes]
         if classes is not None and list(classes) != list(source.classes):
             other = [f"{a!r} instead of {b!r}" for a, b in zip(source.classes, classes, strict=False) if a != b]
             raise ValueError(

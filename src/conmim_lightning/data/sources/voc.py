@@ -1,5 +1,6 @@
 """Images with boxes in Pascal VOC's layout: an XML file for each image, and lists of the images of each split."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,20 +59,25 @@ class VocSplits(CocoSplits):
     def _content(self, root: str, split: str, classes: Sequence[str] | None) -> Entry:
         folder, files = self._annotations(root, split), self._files(root, split)
         images: list[Entry] = []
-        annotations: list[Entry] = []
+        entries: list[Entry] = []
         for index, name in enumerate(self._listed(root, split)):
-            tree = _parse(folder / f"{name}.xml")
-            width, height = (_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
             file_name = files.get(name, f"{name}.jpg")
-            images.append({"id": index, "file_name": file_name, "width": width, "height": height})
-            annotations += [entry | {"image_id": index, "id": f"{name}.xml"} for entry in _entries(tree)]
-        names = list(self.class_names or classes or sorted({entry["name"] for entry in annotations}))
-        names += sorted({entry["name"] for entry in annotations} - set(names))  # rejected as other classes
-        numbers = {name: number for number, name in enumerate(names)}
+            width, height, objects = _parsed(folder / f"{name}.xml")
+            image = {"id": index, "file_name": file_name, "width": width, "height": height}
+            images.append(image if width else image | {"width": 1, "height": 1, FAULT: "damaged"})
+            entries += [entry | {"image_id": index, "id": f"{name}.xml"} for entry in objects]
+        present = {entry["name"] for entry in entries if FAULT not in entry}
+        names = list(self.class_names or classes or sorted(present))
+        names += sorted(present - set(names))  # rejected as other classes
+        if not names:
+            raise ValueError(
+                f"{str(folder)!r}: the images of split {split!r} have no objects, hence there are no classes"
+            )
+        numbers = {name: number for number, name in enumerate(names, 1)}
         return {
-            "categories": [{"id": number + 1, "name": name} for name, number in numbers.items()],
+            "categories": [{"id": number, "name": name} for name, number in numbers.items()],
             "images": images,
-            "annotations": [entry | {"category_id": numbers[entry["name"]] + 1} for entry in annotations],
+            "annotations": [entry | {"category_id": numbers.get(entry["name"], 1)} for entry in entries],
         }
 
     def _listed(self, root: str, split: str) -> list[str]:
@@ -82,7 +88,7 @@ class VocSplits(CocoSplits):
             raise ValueError(
                 f"list of images {str(path)!r} cannot be read: {error}{layout_hint(root, self.layout)}"
             ) from error
-        return [line.split()[0] for line in lines if line.strip()]
+        return [_name(line) for line in lines if line.strip()]
 
     def _files(self, root: str, split: str) -> dict[str, str]:
         """Return the name of each image file by its stem."""
@@ -91,14 +97,21 @@ class VocSplits(CocoSplits):
         return {Path(name).stem: name for name in names if name.lower().endswith(self.suffixes)}
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    """Parse an XML file; expat itself limits the expansion of entities."""
+def _name(line: str) -> str:
+    """Return the name in a line, without the 1, 0 or -1 that lists of one class have after it."""
+    return re.sub(r"\s+-?[01]$", "", line.strip())
+
+
+def _parsed(path: Path) -> tuple[int, int, list[Entry]]:
+    """Return width, height and objects in an XML file; a damaged file is 0, 0 and one annotation with a fault."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST} bytes")
-        return ElementTree.fromstring(path.read_bytes())
+        tree = ElementTree.fromstring(path.read_bytes())  # expat itself limits the expansion of entities
+        width, height = (_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     except (OSError, ValueError, ElementTree.ParseError, LookupError) as error:
-        raise ValueError(f"annotations {str(path)!r} cannot be read as XML: {error}") from error
+        return 0, 0, [{"name": "", "bbox": [], FAULT: f"{str(path)!r} cannot be read: {error}"}]
+    return width, height, list(_entries(tree))
 
 
 def _entries(tree: ElementTree.Element) -> Iterator[Entry]:
@@ -107,7 +120,7 @@ def _entries(tree: ElementTree.Element) -> Iterator[Entry]:
         name = (node.findtext("name") or "").strip()
         corners = [_number(node.findtext(f"bndbox/{side}")) for side in _SIDES]
         difficult = (node.findtext("difficult") or "0").strip()
-        entry: Entry = {"name": name or "(no name)", "bbox": [], "iscrowd": int(difficult == "1")}
+        entry: Entry = {"name": name, "bbox": [], "iscrowd": int(difficult == "1")}
         if not name:
             entry[FAULT] = "an object has no name"
         elif difficult not in ("0", "1"):
@@ -128,5 +141,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _whole(text: str | None) -> int:
-    """Return a side in pixels; 0, which is rejected later, for anything else."""
-    return int(text) if text and text.strip().isdigit() else 0
+    """Return a side in pixels; ValueError unless it is a whole number from 1 on."""
+    if not text or not text.strip().isdigit() or int(text) < 1:
+        raise ValueError(f"width and height are whole numbers from 1 on, got {text!r}")
+    return int(text)

@@ -35,6 +35,8 @@ class YoloSplits(CocoSplits):
         filter_empty: see ``CocoSplits``.
         upright: whether the numbers concern the image as rotated by its orientation tag, as ``data.decoder.upright``.
         formats: see ``FolderSource``.
+        include_hidden: see ``FolderSource``.
+        **others: see ``CocoSplits``.
     """
 
     layout = "yolo_folder"
@@ -49,12 +51,14 @@ class YoloSplits(CocoSplits):
         masks: bool = False,
         upright: bool = True,
         formats: Sequence[str] = DEFAULT_FORMATS,
+        include_hidden: bool = False,
         **others: Any,
     ) -> None:
         super().__init__(images=images, annotations=annotations, masks=masks, **others)
         self.names = names
         self.class_names = class_names
         self.formats = tuple(formats)
+        self.include_hidden = include_hidden
         self.decoder = Decoder(upright=upright, formats=formats)
 
     def count_classes(self, root: str, split: str) -> int:
@@ -62,9 +66,11 @@ class YoloSplits(CocoSplits):
         return len(self._names(root))
 
     def _content(self, root: str, split: str, classes: Sequence[str] | None) -> Entry:
-        check_folder(Path(root, for_split(self.images, split)))
-        source = FolderSource(Path(root, for_split(self.images, split)), formats=self.formats)
         labels, names = self._annotations(root, split), self._names(root)
+        folder = Path(root, for_split(self.images, split))
+        check_folder(folder)
+        source = FolderSource(folder, formats=self.formats, include_hidden=self.include_hidden)
+        self.folder_notes = source.notes
         images: list[Entry] = []
         annotations: list[Entry] = []
         for index in range(len(source)):
@@ -103,9 +109,9 @@ def _read_names(path: Path, hint: str) -> list[str]:
     names: Any = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
         names = [names.get(number) for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str | int) for name in names):
         raise ValueError(f"{str(path)!r} has no list of class names under the key 'names'")
-    return names
+    return list(map(str, names))
 
 
 def _entries(path: Path, width: int, height: int, num_classes: int) -> Iterator[Entry]:
