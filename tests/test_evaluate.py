@@ -6,6 +6,7 @@ import sys
 import pytest
 from downstream_runs import FEW, KINDS, configure, metrics_of, table
 
+from conmim_lightning.evaluate import _renamed
 from conmim_lightning.evaluate import run as evaluate
 from conmim_lightning.weights.checkpoint import read_checkpoint
 
@@ -147,3 +148,13 @@ def test_two_devices_count_every_image_once(labelled_runs, tmp_path, kind):
     if kind == "frozen":  # the linear classifiers see the images in another order
         expected, metrics = ({n: v for n, v in m.items() if "linear" not in n} for m in (expected, metrics))
     assert metrics == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_records_with_an_old_name_are_still_read():
+    old = {"exclude": "a.tsv", "source": {"_target_": "x.CocoSplits", "on_invalid_box": "drop", "masks": True}}
+    assert _renamed(old) == {
+        "exclude": {"train": "a.tsv"},
+        "source": {"_target_": "x.CocoSplits", "on_invalid": "drop", "masks": True},
+    }
+    new = {"exclude": "a.tsv", "source": {"on_invalid": "drop"}}
+    assert _renamed(new) == new

@@ -75,12 +75,23 @@ def _data_config(config: Config, recorded: Config) -> Config:
         changes["prepare"] = None
     if config["images"]:
         changes["predict_root"] = config["images"]
-    merged = OmegaConf.merge(recorded["data"], changes)
+    merged = OmegaConf.merge(_renamed(recorded["data"]), changes)
     if masked := masked_keys(OmegaConf.to_container(merged)):
         raise ValueError(
             f"the record of the run has no credentials; give these values again: data.{', data.'.join(masked)}"
         )
     return check(OmegaConf.create({"data": merged}), None)["data"]
+
+
+def _renamed(data: Config) -> Config:
+    """Return the recorded data configuration with today's names; lists of excluded images held for training alone."""
+    source = data.get("source")
+    if isinstance(source, dict) and "on_invalid_box" in source:
+        renamed = {key: value for key, value in source.items() if key != "on_invalid_box"}
+        data = data | {"source": renamed | {"on_invalid": source["on_invalid_box"]}}
+        if isinstance(data.get("exclude"), str):
+            data = data | {"exclude": {"train": data["exclude"]}}
+    return data
 
 
 def _callbacks(config: Config, recorded: Config) -> list[Any]:

@@ -6,6 +6,7 @@ import torch
 from probe_features import WIDTHS, make_features, make_store
 from sklearn.neighbors import KNeighborsClassifier
 
+from conmim_lightning.metrics.knn import knn_votes
 from conmim_lightning.probes.feature_store import FeatureStore
 from conmim_lightning.probes.knn import KNNProbe
 
@@ -62,3 +63,19 @@ def test_answers_are_those_of_sklearn_on_nearly_collinear_features(spread):
     ).fit(features[0].double().numpy(), train.numpy())
     expected = torch.from_numpy(reference.predict(features[1].double().numpy()))
     assert torch.equal(answers, expected)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-3])
+def test_neighbors_are_exact_within_several_dense_clusters(spread):
+    """Cosines of float32 products alone would confuse up to 83 % of the nearest neighbours."""
+    generator = torch.Generator().manual_seed(0)
+    clusters = torch.nn.functional.normalize(torch.randn(10, 64, generator=generator))
+    bank, queries = (
+        clusters[torch.randint(10, (count,), generator=generator)]
+        + spread * torch.randn(count, 64, generator=generator)
+        for count in (2000, 300)
+    )
+    bank, queries = (torch.nn.functional.normalize(values) for values in (bank, queries))
+    expected = (bank.double()[None] - queries.double()[:, None]).square().sum(-1).argmin(1)
+    votes = knn_votes(queries, bank, torch.arange(2000), num_neighbors=[1], temperature=0.07, num_classes=2000)
+    assert torch.equal(votes[1].argmax(1), expected)

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 _CENTRE = 4096  # neighbours whose mean is the origin
+_CANDIDATES = 64  # smallest number of further neighbours whose distances are computed again, exactly
+_QUERIES = 64  # at a time
 
 
 class KNNAccuracy(Metric):
@@ -95,18 +97,22 @@ def knn_votes(
         (B, K) float64 sums of vote weights, by k.
     """
     largest = max(num_neighbors)
+    candidates = largest + max(_CANDIDATES, largest)
     best = torch.zeros(len(queries), 0, device=queries.device)
-    labels = torch.zeros(len(queries), 0, dtype=torch.long, device=queries.device)
+    indices = torch.zeros(len(queries), 0, dtype=torch.long, device=queries.device)
     centre = bank[:: max(1, len(bank) // _CENTRE)].to(queries.device).float().mean(0)
-    for keys, key_labels in zip(bank.split(chunk), bank_labels.split(chunk), strict=True):
+    start = 0
+    for keys in bank.split(chunk):
         closeness = _closeness(queries, keys.to(queries.device, queries.dtype), centre)
-        nearest, index = closeness.topk(min(largest, len(keys)))
-        best = torch.cat([best, nearest], 1)
-        labels = torch.cat([labels, key_labels.to(queries.device)[index]], 1)
-        best, order = best.topk(min(largest, best.shape[1]))
-        labels = labels.gather(1, order)
+        nearest, index = closeness.topk(min(candidates, len(keys)))
+        best, indices = torch.cat([best, nearest], 1), torch.cat([indices, index + start], 1)
+        best, order = best.topk(min(candidates, best.shape[1]))
+        indices, start = indices.gather(1, order), start + len(keys)
     precise = torch.float32 if queries.device.type == "mps" else torch.float64  # classes may have equally many votes
-    weights = ((1 + best.to(precise)) / temperature).exp()
+    best = _exact_closeness(queries.to(precise), bank, indices)
+    best, order = best.topk(min(largest, best.shape[1]))
+    labels = bank_labels.to(queries.device)[indices.gather(1, order)]
+    weights = ((1 + best) / temperature).exp()
     empty = torch.zeros(len(queries), num_classes, device=queries.device, dtype=precise)
     return {k: empty.scatter_add(1, labels[:, :k], weights[:, :k]) for k in num_neighbors}
 
@@ -127,3 +133,12 @@ def _closeness(queries: Tensor, keys: Tensor, centre: Tensor) -> Tensor:
         torch.set_float32_matmul_precision(before)
     squares = queries.square().sum(1, keepdim=True) + keys.square().sum(1)
     return -0.5 * (squares - 2 * products).clamp(min=0)
+
+
+def _exact_closeness(queries: Tensor, bank: Tensor, indices: Tensor) -> Tensor:
+    """Return (B, C) values of -|q - k|^2 / 2 in the queries' precision, for (B, C) indices of candidates."""
+    rows = []
+    for query, chosen in zip(queries.split(_QUERIES), indices.split(_QUERIES), strict=True):
+        keys = bank[chosen.to(bank.device)].to(query.device, query.dtype)  # (b, C, D)
+        rows.append(-0.5 * (query[:, None] - keys).square().sum(-1))
+    return torch.cat(rows)

@@ -75,3 +75,12 @@ def test_both_byte_orders_of_tiff():
     for encoded in (content, saved(values, "TIFF")):
         assert np.array_equal(Decoder(channels=1).decode(encoded)[0].numpy(), values >> 8)
     assert to_eight_bits(values.astype(">u2"), None).max() == 255
+
+
+@pytest.mark.parametrize("comment", [b"", b"# made by a scanner\n"])
+def test_the_values_of_a_pgm_are_those_of_its_file(comment):
+    content = b"P5\n" + comment + b"16 16\n4095\n" + TWELVE_BITS.astype(">u2").tobytes()
+    pixels = Decoder(channels=1, value_range=[0, 4095]).decode(content)[0].numpy()
+    assert np.array_equal(pixels, np.rint(TWELVE_BITS / 4095 * 255))
+    whole = Decoder(channels=1).decode(content)[0].numpy()
+    assert abs(whole.astype(int) - pixels).max() <= 1, "without a range, the header's largest value is white"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from conmim_lightning.data.checks import check_at_least
@@ -208,8 +209,10 @@ class SplitDataModule(ResumableDataModule):
         excluded = self.excluded[split]
         self.splits.excluded = excluded  # type: ignore[attr-defined]
         source = self.splits(self.root, self.split_names[split], self.classes)
-        if split != "train":  # a list for all splits has names of others
+        if excluded and split != "train":  # a list for all splits has names of others
             excluded = excluded & {source.name(index) for index in range(len(source))}
+            if excluded:
+                rank_zero_info(f"{split}: {len(excluded)} images are excluded (data.exclude)")
         return source.without(excluded) if excluded else source
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from conmim_lightning.data.images.bands import BandImage, band_layout
-from conmim_lightning.data.images.depth import check_value_range, to_eight_bits
+from conmim_lightning.data.images.depth import check_value_range, to_eight_bits, unscaled_pgm
 from conmim_lightning.data.images.files import BrokenImageError, guarded
 from conmim_lightning.data.images.formats import DEFAULT_FORMATS, check_formats, pillow_names
 from conmim_lightning.data.images.jpeg_header import jpeg_header
@@ -242,4 +242,6 @@ class EncodedImage:
         values = np.asarray(image)
         if values.dtype == np.int32 and self.format in _SIXTEEN_BITS:
             values = values.clip(0, 65535).astype(np.uint16)
+        if self.format == "PPM" and self.decoder.value_range:
+            values = unscaled_pgm(values, self.content)
         return Image.fromarray(to_eight_bits(values, self.decoder.value_range))

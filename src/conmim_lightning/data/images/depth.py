@@ -1,6 +1,7 @@
 """Conversion of pixel values to 8 bits."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,3 +63,10 @@ def _upper_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
         f"NoValueRange: it has {values.dtype} values{shown}; data.decoder.value_range=[smallest,largest] says which "
         "become black and white"
     )
+
+
+def unscaled_pgm(values: NDArray[Any], content: bytes) -> NDArray[Any]:
+    """Return the values in a PGM file, which Pillow scales from the largest value of its header to 65535."""
+    header = re.match(rb"P[25]\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*\d+\s+(?:#[^\n]*\n\s*)*(\d+)\s", content)
+    largest = int(header[1]) if header else 65535
+    return values if largest >= 65535 else np.rint(values * (largest / 65535)).astype(np.uint16)

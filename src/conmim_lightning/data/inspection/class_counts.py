@@ -77,6 +77,7 @@ def class_counts(source: Source, decoder: Decoder, num_classes: int) -> ClassCou
     if isinstance(whole, CocoSource):
         return ClassCounts(whole.class_counts(indices), "objects", len(source), len(source))
     counts, ignored, order = np.zeros(num_classes, np.int64), 0, _spread(len(source))
+    number = 0
     for number, index in enumerate(order, 1):
         try:
             image = decoder.open(source.read(SampleKey(0, index), decoder.max_bytes))

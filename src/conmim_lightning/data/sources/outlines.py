@@ -103,7 +103,8 @@ def _covers_pixels(outline: Outline, around: Extent, height: int, width: int) ->
     if not isinstance(outline, list) or _codec is None:
         return around.area > 0
     polygons = valid_polygons(outline, height, width)
-    return bool(_codec.area(_codec.merge(_codec.frPyObjects(polygons, height, width))) > 0)
+    drawn: Any = _codec.frPyObjects(polygons, height, width)
+    return bool(_codec.area(_codec.merge(drawn)) > 0)
 
 
 def _area(polygon: list[float]) -> float:
