@@ -134,9 +134,11 @@ def test_inspection_covers_class_maps(scenes_root, tmp_path):
     lines = (tmp_path / "i" / "annotations.tsv").read_text().splitlines()
     assert "values that are not classes: 99" in lines[0]
     assert "64 x 10 pixels" in lines[1]
+    values = np.stack([np.asarray(Image.open(maps[number])) for number in (0, 3)])
+    assert sum(report["per_class"].values()) == values.size
+    assert report["per_class"]["background"] == (values == 0).sum()
     assert [line.split("\t")[0] for line in (tmp_path / "i" / "exclude.tsv").read_text().splitlines()] == [
-        maps[1].with_suffix(".jpg").name,
-        maps[2].with_suffix(".jpg").name,
+        path.with_suffix(".jpg").name for path in maps[1:3]
     ]
 
 
@@ -159,4 +161,6 @@ def test_inspection_covers_objects(scenes_root, tmp_path):
     reasons = (tmp_path / "i" / "annotations.tsv").read_text()
     assert report["annotations"] == 2
     assert "polygons need at least three points" in reasons
+    boxes = [entry for entry in content["annotations"][1:] if entry["image_id"] != content["images"][-1]["id"]]
+    assert sum(report["per_class"].values()) == len(boxes)
     assert "is 9 x 9 pixels, its annotation says 64 x 64" in reasons

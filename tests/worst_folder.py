@@ -1,4 +1,4 @@
-"""A folder with one image of every kind of trouble: ``python tests/worst_folder.py /tmp/worst``."""
+"""A folder with one image of every kind of trouble: ``python tests/worst_folder.py worst``."""
 
 import io
 import sys

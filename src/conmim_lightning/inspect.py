@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     source = data.open_source()
     if encoder is not None and not hasattr(data, "probes"):
         raise ValueError("features are compared only for pre-training collections: data=folder and the like")
-    images, findings = inspection.inspect(source, data.decoder, getattr(data, "annotation_fault", None))
+    images, findings = inspection.inspect(source, data.decoder, getattr(data, "annotation_check", None))
     if encoder is not None:
         features, indices = encoder.features(data, source, findings.distinct(len(source)))
         inspection.add_similar(findings, features, indices)

@@ -33,7 +33,7 @@ MISTAKES = {
     "module that does not exist": (["data.root=.", "optimizer._target_=torhc.optim.AdamW"], "torhc"),
     "size that does not divide": (
         ["data.root=.", "backbone.img_size=225"],
-        "image size by patch size: 225 is not divisible by 16",
+        "backbone.img_size by backbone.patch_size: 225 is not divisible by 16",
     ),
     "argument taken away": (
         ["experiment=vit_b_finetune", "data.root=.", "backbone.weights=null", "~task.normalize"],
@@ -103,12 +103,12 @@ def test_all_faults_are_reported_at_once(composed):
     ("overrides", "message"),
     [
         (["masking.ratio=1.5"], "between 0 and 1, got 1.5"),
-        (["masking.unit_size=3"], "does not divide into units of 3"),
+        (["masking.unit_size=3"], "unit_size=3 does not divide a grid of"),
         (["loss.temperature=0"], "temperature must be a positive number, got 0"),
         (["data.batch_size=1"], "got 1"),
         (["perturbation.teacher=loud"], "loud"),
         (["data.crop.scale=[0.5,2]"], "crop scale"),
-        (["backbone.num_heads=3"], "embed_dim 16 does not divide into 3 heads"),
+        (["backbone.num_heads=3"], "embed_dim 16 does not divide into num_heads=3 heads"),
         (["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
         (["schedule.lr_scaling=square"], "square"),
         (["optimizer.lr=-1"], "optimizer.lr: must be at least 0, got -1"),
@@ -132,3 +132,9 @@ def test_interpolations_are_resolved(composed):
     assert config["data"]["crop"]["size"] == 96
     assert config["masking"]["grid_size"] == 6
     assert "${" not in OmegaConf.to_yaml(config)
+
+
+def test_as_many_channels_are_jittered_as_there_are(composed, tiny):
+    with pytest.raises(ValueError, match=r"perturbation.per_channel: 4 channels .* as the images have 3"):
+        check(composed("experiment=quickstart", *tiny, "perturbation.per_channel=4"))
+    check(composed("experiment=quickstart", *tiny, "perturbation.per_channel=3", "trainer.max_time='00:01:00:00'"))

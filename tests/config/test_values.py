@@ -1,5 +1,5 @@
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,8 @@ MISTAKES = [
     "perturbation.blur_sigma=2", "perturbation.blur_sigma=[2,1]", "perturbation.gray_probability=2",
     "perturbation.gray_probability=often", "perturbation.solarize_threshold=300", "loss.temperature=0",
     "loss.temperature=warm", "loss.temperature=-1", "loss.dictionary=book", "loss.similarity_filter=x",
-    "optimizer.lr=fast", "optimizer.lr=-1", "optimizer.lr=null", "optimizer.lr=[1e-3]", "optimizer.betas=[0.9]",
+    "optimizer.lr=fast", "optimizer.lr=inf", "optimizer.lr=-1", "optimizer.lr=null", "optimizer.lr=[0.001]",
+    "optimizer.betas=[0.9]",
     "optimizer.betas=0.9", "optimizer.betas=[0.9,1.5]", "optimizer.betas=[a,b]", "optimizer.weight_decay=x",
     "optimizer.weight_decay=-1", "optimizer.eps=-1", "optimizer.fused=x", "schedule.epochs=1.5", "schedule.epochs=0",
     "schedule.epochs=-3", "schedule.epochs=long", "schedule.warmup_epochs=999", "schedule.warmup_epochs=x",
@@ -74,7 +75,8 @@ def test_a_mistake_ends_early_in_the_users_words(composed, tiny, tmp_path, monke
         run(composed("experiment=quickstart", *tiny, f"paths.run_dir={tmp_path}/run", mistake))
     message = str(_innermost(caught.value))
     assert not PYTHON.search(message), message
-    assert key.split(".")[-1] in message or key.split(".")[0] in message or value in message, message
+    assert key.split(".")[-1] in message, message
+    assert value.strip("[]").split(",")[0].strip("\"'") in message.replace("None", "null").lower(), message
 
 
 def test_there_are_more_than_110_mistakes():
@@ -126,6 +128,7 @@ def test_the_learning_rate_does_not_rise_at_the_end(composed, tiny):
         (Sequence[float], [[1, 2.5], []], ["ab", [1, "x"], 3], "a list of numbers"),
         (tuple[float, float], [[1, 2]], [[1], [1, 2, 3], ["a", 1]], "a list of 2 numbers"),
         (dict[str, str], [{"a": "b"}], [[1], "x"], "a dictionary"),
+        (Mapping[str, int], [{"a": 1}], [[1], "x"], "a dictionary"),
         (Any, [1, "x", None], [], ""),
         (Path, [3], [], ""),
     ],
@@ -141,4 +144,6 @@ def test_ranges():
     assert range_fault("batch_size", 0) == "must be at least 1, got 0"
     assert range_fault("betas", [0.9, 2]) == "must be from 0 to 1, got [0.9, 2]"
     assert range_fault("devices", -1) == range_fault("unknown", -5) == ""
-    assert range_fault("unknown", float("nan")) == "must be finite"
+    assert range_fault("unknown", float("nan")) == "must be finite, got nan"
+    assert range_fault("lr", float("inf")) == "must be finite, got inf"
+    assert range_fault("unknown", float("inf")) == ""

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import tifffile
 import timm
 import torch
 from downstream_runs import configure, export
@@ -28,7 +29,6 @@ OWN = [
 @pytest.fixture
 def collection(tmp_path):
     """Two classes of 12-bit images, as TIFF of six samples, of six pages, and as arrays."""
-    tifffile = pytest.importorskip("tifffile")
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 12)):
         for label, name in enumerate("ab"):

@@ -40,7 +40,7 @@ def test_ratio_out_of_range(ratio):
 
 
 def test_grid_that_does_not_divide():
-    with pytest.raises(ValueError, match=r"units of 2 x 2; allowed unit sizes: \[1, 3, 5, 15\]"):
+    with pytest.raises(ValueError, match=r"unit_size=2 does not .* 15 x 15 patches; allowed are \[1, 3, 5, 15\]"):
         RandomUnitMasking(grid_size=15, unit_size=2, ratio=0.5)
 
 

@@ -65,7 +65,7 @@ def test_the_momentum_of_the_teacher_rises():
     [
         ({}, "needs epochs or steps, and not both; got None and None"),
         ({"epochs": 1, "steps": 1}, "not both; got 1 and 1"),
-        ({"epochs": 2, "warmup_epochs": 3}, "warm-up from 0 to its length, got 3 and 2"),
+        ({"epochs": 2, "warmup_epochs": 3}, r"schedule.warmup_epochs must lie between 0 and epochs, 2, got 3"),
         ({"steps": 0}, "schedule.steps must be above 0, got 0"),
         ({"epochs": 1, "name": "square"}, "schedule.name must be one of .*cosine.*, got 'square'"),
         ({"epochs": 1, "min_lr": -1.0}, r"schedule.min_lr must be at least 0, got -1.0"),
@@ -82,7 +82,7 @@ def test_bad_numbers(arguments, message):
 
 @pytest.mark.parametrize("momenta", [(1.1, 1.0), (0.9, -0.1)])
 def test_bad_momenta(momenta):
-    with pytest.raises(ValueError, match=r"teacher momentum must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"teacher_momentum_end must lie in \[0, 1\]"):
         PretrainSchedule(teacher_momentum_start=momenta[0], teacher_momentum_end=momenta[1])
 
 

@@ -22,6 +22,16 @@ def test_home_folders_and_variables(monkeypatch):
     ]
 
 
+def test_home_folders_and_variables_in_lists(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SET", "/set")
+    words = ["a=[~/x,$SET/y, ~]", "b={train: ~/a.tsv, val: $SET}", "c=~/a,~/b", "d=['~/x',\"$SET\",~/z]", "e='~/x'"]
+    assert expand_arguments(words) == [
+        *("a=[/home/me/x,/set/y, /home/me]", "b={train: /home/me/a.tsv, val: /set}", "c=/home/me/a,/home/me/b"),
+        *("d=['~/x',\"$SET\",/home/me/z]", "e='~/x'"),
+    ]
+
+
 @pytest.mark.parametrize("value", ["images/{split}2017", "{split}", "a/{split}/b_{split}.json"])
 def test_the_split_in_a_path_needs_no_quotes(value):
     (word,) = expand_arguments([f"data.source.images={value}"])
@@ -47,7 +57,9 @@ def test_a_quoted_value_is_read_as_it_was_meant(value):
 def test_the_advice_shows_the_argument(value):
     with pytest.raises(HydraException) as caught:
         OverridesParser.create().parse_overrides([f"data.root={value}"])
-    assert quoting_advice(caught.value) == f"\nto use the value as text, write {quoted('data.root', value)}"
+    advice = quoting_advice(caught.value)
+    assert advice.startswith(f"\nto use the value as text, write {quoted('data.root', value)}")
+    assert advice.endswith(""" such as 'data.root=["a text", "another"]'""") == value.startswith("[")
 
 
 def test_half_of_a_value_with_a_space():

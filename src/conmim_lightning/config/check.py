@@ -20,6 +20,7 @@ _GROUPS = ("data", "masking", "perturbation", "loss", "backbone", "task", "optim
 _SETTINGS = ("masking", "perturbation", "loss", "schedule")  # groups whose constructors only check numbers
 _COLLECTIONS = ("callbacks", "logger")
 _WITHOUT_DATA = ("plan", "benchmark")  # commands that may have no images
+_DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 _RESOLVING = "raised while resolving interpolation"
 _PATHS = ("root_dir", "data_dir", "run_dir")
 _NOT_KEYS = {"experiment", "sweep", "local", "debug", "hydra"}  # groups whose files set other keys
@@ -131,13 +132,28 @@ def _path_faults(cfg: DictConfig) -> Iterator[str]:
 
 def _combination_faults(cfg: DictConfig) -> Iterator[str]:
     """Yield a fault for values that contradict each other."""
-    names = ("trainer.precision", "optimizer.fused", "schedule.min_lr", "optimizer.lr")
-    values = [OmegaConf.select(cfg, name, throw_on_resolution_failure=False) for name in names]
-    precision, fused, smallest, largest = values
-    if precision == "16-mixed" and fused is True:
+
+    def value(name: str) -> Any:
+        return OmegaConf.select(cfg, name, throw_on_resolution_failure=False)
+
+    if value("trainer.precision") == "16-mixed" and value("optimizer.fused") is True:
         yield "trainer.precision: 16-mixed needs optimizer.fused=false: a fused step hides the gradients"
-    if isinstance(smallest, int | float) and isinstance(largest, int | float) and smallest > largest > 0:
+    smallest, largest = value("schedule.min_lr"), value("optimizer.lr")
+    if _are_numbers(smallest, largest) and smallest > largest > 0:
         yield f"schedule.min_lr: {smallest} is above optimizer.lr, {largest}; the learning rate would rise to it"
+    jittered, channels = value("perturbation.per_channel"), value("data.decoder.channels")
+    if _are_numbers(jittered, channels) and jittered not in (0, channels):
+        yield (
+            f"perturbation.per_channel: {jittered} channels cannot have a jitter of their own, as the images have "
+            f"{channels} (data.decoder.channels); 0 turns it off"
+        )
+    longest = value("trainer.max_time")
+    if isinstance(longest, str) and not _DURATION.fullmatch(longest):
+        yield f"trainer.max_time: days, hours, minutes and seconds are needed, DD:HH:MM:SS, got {longest!r}"
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _unresolved(node: Any, name: str) -> Iterator[str]:

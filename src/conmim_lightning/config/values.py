@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -21,6 +21,7 @@ _WORDS = {
     str: "text",
     type(None): "null",
     dict: "a dictionary",
+    Mapping: "a dictionary",
 }
 _PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
 _LISTS = ("list", "tuple", "Sequence", "Iterable", "Collection", "Set")
@@ -146,11 +147,12 @@ def _list_of(origin: Any, arguments: tuple[Any, ...]) -> str:
 
 def range_fault(key: str, value: Any) -> str:
     """Return what is wrong with a number that is outside the range of its argument; empty if nothing is."""
-    name = key if key in _RANGES else ""
     numbers = value if isinstance(value, list) else [value]
-    if not name:
-        return "must be finite" if any(isinstance(n, float) and math.isnan(n) for n in numbers) else ""
-    low, high = _RANGES[name]
+    if any(isinstance(number, float) and (math.isnan(number) or _is_infinite(key, number)) for number in numbers):
+        return f"must be finite, got {_shown(value)}"
+    if key not in _RANGES:
+        return ""
+    low, high = _RANGES[key]
     for number in numbers:
         if isinstance(number, int | float) and not isinstance(number, bool) and not low <= number <= high:
             if number == -1 and key == "devices":  # all of them
@@ -158,6 +160,11 @@ def range_fault(key: str, value: Any) -> str:
             limits = f"at least {low}" if high == _LARGEST else f"from {low} to {high}"
             return f"must be {limits}, got {_shown(value)}"
     return ""
+
+
+def _is_infinite(key: str, number: float) -> bool:
+    """Return whether a number with a range is infinite; elsewhere, infinity may mean that there is no limit."""
+    return key in _RANGES and math.isinf(number)
 
 
 def _has_more(value: Any) -> bool:

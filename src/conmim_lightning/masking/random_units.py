@@ -30,8 +30,8 @@ class RandomUnitMasking:
         check_ratio(ratio)
         if unit_size < 1 or grid_size < 1 or grid_size % unit_size:
             raise ValueError(
-                f"a grid of {grid_size} x {grid_size} patches does not divide into units of {unit_size} x {unit_size}; "
-                f"allowed unit sizes: {[n for n in range(1, grid_size + 1) if grid_size % n == 0]}"
+                f"unit_size={unit_size} does not divide a grid of {grid_size} x {grid_size} patches; allowed are "
+                f"{[n for n in range(1, grid_size + 1) if grid_size % n == 0]}"
             )
         self.grid_size = grid_size
         self.unit_size = unit_size

@@ -161,7 +161,7 @@ def _check_backbone(backbone: Backbone) -> None:
         raise ValueError("backbone must be built with num_classes=0 and global_pool='token'")
     width, heads = backbone.embed_dim, cast(int, backbone.blocks[0].get_submodule("attn").num_heads)
     if width % heads:
-        raise ValueError(f"embed_dim {width} does not divide into {heads} heads of attention")
+        raise ValueError(f"embed_dim {width} does not divide into num_heads={heads} heads")
     drops = not isinstance(getattr(backbone, "patch_drop", None), nn.Identity | None)
     if drops or getattr(backbone, "rope_mixed", False):
         raise ValueError("backbone must not drop patches (patch_drop_rate) or mix its rotations (rope_mixed)")

@@ -78,10 +78,11 @@ class Schedule:
         if (epochs is None) == (steps is None):
             raise ValueError(f"a schedule needs epochs or steps, and not both; got {epochs} and {steps}")
         length, warmup = (epochs, warmup_epochs) if steps is None else (steps, warmup_steps)
+        unit = "epochs" if steps is None else "steps"
         if length is None or length <= 0:
-            raise ValueError(f"schedule.{'epochs' if steps is None else 'steps'} must be above 0, got {length}")
+            raise ValueError(f"schedule.{unit} must be above 0, got {length}")
         if not 0 <= warmup <= length:
-            raise ValueError(f"schedule needs a warm-up from 0 to its length, got {warmup} and {length}")
+            raise ValueError(f"schedule.warmup_{unit} must lie between 0 and {unit}, {length}, got {warmup}")
         if name not in SCHEDULES:
             raise ValueError(f"schedule.name must be one of {list(SCHEDULES)}, got {name!r}")
         if min_lr < 0:
@@ -225,7 +226,8 @@ class PretrainSchedule(Schedule):
         )
         if not (0 <= teacher_momentum_start <= 1 and 0 <= teacher_momentum_end <= 1):
             raise ValueError(
-                f"teacher momentum must lie in [0, 1], got {teacher_momentum_start} to {teacher_momentum_end}"
+                "teacher_momentum_start and teacher_momentum_end must lie in [0, 1], got "
+                f"{teacher_momentum_start} and {teacher_momentum_end}"
             )
         self.teacher_momentum_start = teacher_momentum_start
         self.teacher_momentum_end = teacher_momentum_end

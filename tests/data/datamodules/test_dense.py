@@ -67,8 +67,9 @@ def test_a_subset_and_a_limit(folder):
 def test_faults_of_annotations_are_named(folder):
     data = module(folder)
     coco = data.open_source()
-    assert data.annotation_fault(coco, 1, 50, 40) == ""
-    assert "its annotation says 40 x 50" in data.annotation_fault(coco, 1, 30, 30)
+    assert data.annotation_check(coco, 1, 50, 40).fault == ""
+    assert data.annotation_check(coco, 1, 50, 40).counts.tolist() == [0, 1, 1]
+    assert "its annotation says 40 x 50" in data.annotation_check(coco, 1, 30, 30).fault
 
 
 def test_bad_numbers(folder):
@@ -83,6 +84,13 @@ def test_the_summary_counts_the_objects(folder):
     assert "objects per class: dog 1, cow 1, cat 0" in data.summary()
 
 
+@pytest.mark.filterwarnings("ignore:.*has no objects of 1 of 3 classes")
+def test_a_split_for_evaluation_without_objects_is_said(folder):
+    (folder / "annotations" / "instances_val.json").write_text(json.dumps(content(annotations=[])))
+    with pytest.warns(UserWarning, match=r"val: there are no objects of any class, so that its metrics say nothing"):
+        module(folder).setup("fit")
+
+
 def test_inspection_lists_all_faults(folder):
     """An invalid box, and a missing file, which are two images; without it, the first one ends the run."""
     faulty = with_annotations(annotation(1, 9, 90, [3, 3, 0, 5]), annotation(2, 5, 3, [10, 10, 20, 20], iscrowd="0"))
@@ -92,9 +100,9 @@ def test_inspection_lists_all_faults(folder):
         data.open_source()
     data.report_faults()
     coco = data.open_source()
-    assert "is empty" in data.annotation_fault(coco, 2, 50, 40)
-    assert "iscrowd is '0'" in data.annotation_fault(coco, 0, 50, 40)
-    assert data.annotation_fault(coco, 1, 50, 40) == ""
+    assert "is empty" in data.annotation_check(coco, 2, 50, 40).fault
+    assert "iscrowd is '0'" in data.annotation_check(coco, 0, 50, 40).fault
+    assert data.annotation_check(coco, 1, 50, 40).fault == ""
 
 
 def test_faults_of_excluded_images_do_not_matter(folder):

@@ -39,6 +39,16 @@ def test_squares_with_labels_and_class_maps(scenes_root: Path):
     assert 0 <= maps[0].label.max() <= 5
 
 
+def test_class_maps_of_images_in_chosen_formats(class_map_root: Path):
+    for path in (class_map_root / "images").rglob("*.jpg"):
+        path.rename(path.with_suffix(".tga"))
+    with pytest.raises(ValueError, match="no image"):
+        probe_data().add_class_maps(class_map_root, 6)
+    data = probe_data(decoder=Decoder(formats=["tga"]))
+    data.add_class_maps(class_map_root, 6)
+    assert data.datasets["dense"]["query"].source.name(0).endswith(".tga")
+
+
 def test_loaders_have_the_images_of_a_device_up_to_the_limit(scenes_root: Path):
     data = probe_data()
     data.add_labelled_folder(scenes_root / "folders", None)

@@ -57,6 +57,13 @@ def test_squares(root):
     assert sample.label.shape == (4, 4)
 
 
+def test_pixels_of_a_map_are_counted(root):
+    assert dataset(root).check(0, 4, 6).tolist() == [6, 6, 6]
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(root / "annotations" / "training" / "0.png")
+    with pytest.raises(ValueError, match="no pixel of the class map has a class"):
+        dataset(root).check(0, 4, 6)
+
+
 def test_images_without_maps_have_no_class(root):
     plain = SegmentationDataset(FolderSource(root / "images"), decoder=Decoder(channels=1))
     assert plain[0].label.unique().tolist() == [-1]

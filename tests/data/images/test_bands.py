@@ -5,6 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageOps
 
@@ -22,7 +23,6 @@ def npy(values: np.ndarray) -> bytes:
 
 
 def tiff(values: np.ndarray, **options) -> bytes:
-    tifffile = pytest.importorskip("tifffile")
     with BytesIO() as buffer:
         tifffile.imwrite(buffer, values, **options)
         return buffer.getvalue()

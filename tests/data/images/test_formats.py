@@ -2,6 +2,7 @@ import sys
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -46,7 +47,6 @@ def test_a_format_that_is_not_allowed_is_broken(name):
 
 
 def test_heic(tmp_path):
-    pillow_heif = pytest.importorskip("pillow_heif")
     path, smooth = tmp_path / "x.heic", load_sample_image("china.jpg")[:64, :96]
     pillow_heif.from_pillow(Image.fromarray(smooth)).save(path, quality=95)
     pixels = Decoder(formats=["jpeg", "heic"]).decode(path.read_bytes())

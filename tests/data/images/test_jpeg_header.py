@@ -15,15 +15,16 @@ def jpeg(**options) -> bytes:
 def test_exif_and_progressive_files():
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert jpeg_header(jpeg()) == (False, False)
-    assert jpeg_header(jpeg(exif=exif.tobytes())) == (True, False)
-    assert jpeg_header(jpeg(progressive=True)) == (False, True)
+    assert jpeg_header(jpeg()) == (False, False, True)
+    assert jpeg_header(jpeg(exif=exif.tobytes())) == (True, False, True)
+    assert jpeg_header(jpeg(progressive=True)) == (False, True, True)
 
 
 def test_damaged_headers_end():
     content = jpeg(progressive=True)
-    for length in range(len(content[:400])):
-        jpeg_header(content[:length])
-    assert jpeg_header(b"") == jpeg_header(b"\xff\xd8" + bytes(50)) == (False, False)
+    assert content.index(b"\xff\xda") < 1000
+    for length in range(1000):
+        assert jpeg_header(content[:length]).complete == (length > content.index(b"\xff\xda") + 3)
+    assert jpeg_header(b"") == jpeg_header(b"\xff\xd8" + bytes(50)) == (False, False, False)
     zero_length = b"\xff\xd8\xff\xe0\x00\x00" * 3
-    assert jpeg_header(zero_length) == (False, False)
+    assert jpeg_header(zero_length) == (False, False, False)

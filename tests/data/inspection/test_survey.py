@@ -8,7 +8,7 @@ from shard_files import write_shards
 from sklearn.datasets import load_sample_image
 
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.inspection.survey import faintness, perceptual_hash, survey
+from conmim_lightning.data.inspection.survey import AnnotationRecord, faintness, perceptual_hash, survey
 from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.shards.stream import StreamSource
 
@@ -18,8 +18,13 @@ def test_properties_of_every_image(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "b.png")
     Image.new("L", (50, 40)).save(tmp_path / "c.jpg")
     (tmp_path / "d.jpg").write_bytes(b"nothing")
-    fault = lambda source, index, height, width: "bad" if (index, height, width) == (2, 40, 50) else ""  # noqa: E731
-    images = survey(FolderSource(tmp_path), Decoder(), num_workers=0, with_hashes=False, annotation_fault=fault)
+
+    def check(source, index, height, width):
+        return (
+            AnnotationRecord("bad") if (index, height, width) == (2, 40, 50) else AnnotationRecord("", np.eye(2)[index])
+        )
+
+    images = survey(FolderSource(tmp_path), Decoder(), num_workers=0, with_hashes=False, annotation_check=check)
     assert [images.format_names[position] for position in images.formats] == ["PNG", "PNG", "JPEG", ""]
     assert images.widths.tolist() == [30, 30, 50, 0]
     assert images.heights.tolist() == [20, 20, 40, 0]
@@ -28,6 +33,7 @@ def test_properties_of_every_image(tmp_path):
     assert not np.array_equal(images.digests[0], images.digests[2])
     assert list(images.broken) == [3]
     assert images.annotations == {2: "bad"}
+    assert images.class_counts.tolist() == [1, 1]
 
 
 def test_hashes_of_similar_images_differ_in_few_bits():

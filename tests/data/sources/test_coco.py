@@ -37,7 +37,7 @@ def test_only_training_leaves_out_images_without_objects(folder):
 def test_categories_are_counted(folder):
     source(folder)
     assert CocoSplits().count_classes(str(folder), "train") == 3
-    with pytest.raises(ValueError, match=r"instances_none\.json' do not exist"):
+    with pytest.raises(ValueError, match=r"instances_none\.json' do not exist; there are train, choose"):
         CocoSplits().count_classes(str(folder), "none")
 
 

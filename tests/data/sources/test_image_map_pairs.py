@@ -3,7 +3,7 @@ import pytest
 from image_tree import touch
 from PIL import Image
 
-from conmim_lightning.data.sources.image_map_pairs import ImageMapPairs, for_split
+from conmim_lightning.data.sources.image_map_pairs import ImageMapPairs
 
 
 def test_pairs(tmp_path):
@@ -40,11 +40,10 @@ def test_hidden_images_need_no_map(tmp_path):
         ImageMapPairs(root, "train", include_hidden=True)
 
 
-def test_templates():
-    assert for_split("images/{split}2017", "val") == "images/val2017"
-    for template in ("images/{part}", "{", "images/{split}}"):
-        with pytest.raises(ValueError, match="no other braces"):
-            for_split(template, "val")
+def test_the_splits_that_exist_are_named(tmp_path):
+    root = touch(tmp_path, "images/training/a.jpg", "images/validation/a.jpg", "annotations/training/a.png")
+    with pytest.raises(ValueError, match=r"train' does not exist; there are training, validation, choose one with"):
+        ImageMapPairs(root, "train")
 
 
 def test_maps_as_arrays(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conmim_lightning.data.images.files import read_file
 from conmim_lightning.data.sources.yolo import YoloSplits
 
 NAMES = "names:\n  0: cat\n  1: dog\n"
@@ -100,6 +101,34 @@ def test_another_layout(root):
 def test_a_broken_image_is_reported_when_it_is_read(root):
     (root / "images" / "train" / "deep" / "b.png").write_bytes(b"nothing")
     assert len(YoloSplits(filter_empty=False)(str(root), "train", None)) == 2
+
+
+def test_sizes_come_from_the_start_of_a_file(root, monkeypatch):
+    """But for formats that may have their orientation at the end, and headers that are longer than the start."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))
+    folder = root / "images" / "train"
+    noise.save(folder / "c.jpg", quality=100, exif=exif)
+    noise.save(folder / "d.jpg", quality=100, exif=exif, comment=bytes(60_000), icc_profile=bytes(60_000))
+    noise.save(folder / "e.png", exif=exif)
+    lengths = []
+
+    def record(path, max_bytes=None, first=-1):
+        content = read_file(path, max_bytes, first=first)
+        lengths.append(len(content))
+        return content
+
+    monkeypatch.setattr("conmim_lightning.data.sources.yolo.read_file", record)
+    source = YoloSplits(filter_empty=False)(str(root), "train", None)
+    assert [source.annotation(index).size for index in range(1, 4)] == [(400, 300)] * 3
+    assert len(lengths) == 5 + 4, "all but c.jpg are read whole"
+    assert lengths.count(1 << 16) == 3
+
+
+def test_the_splits_and_layouts_that_exist_are_named(root):
+    with pytest.raises(ValueError, match=r"images/valid' does not exist; there are train, val, choose one with data"):
+        YoloSplits(annotations="labels")(str(root), "valid", None)
 
 
 def test_files_that_are_passed_over_are_counted(root):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.callbacks.online_probe import OnlineProbe
+from conmim_lightning.callbacks.reports.drawing import as_rgb
 from conmim_lightning.files import replacing
 
 History = list[dict[str, float]]
@@ -79,7 +80,7 @@ def _as_image(pl_module: Any, view: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         hidden = F.interpolate(mask[None, None].float(), size=image.shape[1:])[0]
         image = image * (1 - hidden) + 0.5 * hidden
-    return (image[:3] if len(image) > 2 else image[:1]).expand(3, -1, -1).permute(1, 2, 0)
+    return as_rgb(image).permute(1, 2, 0)
 
 
 def draw_report(path: Path, curves: History, probes: History, images: list[ImageRow]) -> None:

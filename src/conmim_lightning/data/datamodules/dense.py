@@ -12,7 +12,8 @@ from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datamodules.splits import SplitDataModule
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.datasets.coco_masks import coco_results
-from conmim_lightning.data.inspection.class_counts import annotation_faults, class_counts
+from conmim_lightning.data.inspection.class_counts import ClassCounts, annotation_faults, class_counts
+from conmim_lightning.data.inspection.survey import AnnotationRecord
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source, Subset, unwrapped
 from conmim_lightning.data.sources.class_values import ClassValues
@@ -117,10 +118,7 @@ class DenseDataModule(SplitDataModule):
         Raises:
             ValueError: there are none.
         """
-        counts, names = (
-            class_counts(self.sources["train"], self.decoder, self.num_classes),
-            self.sources["train"].classes,
-        )
+        counts, names = self._counts("train"), self.sources["train"].classes
         values: ClassValues | None = getattr(self.splits, "values", None)
         if values and (mistake := values.binary_mistake(counts.counts, counts.ignored)):
             if values.ignores_by_default:
@@ -128,14 +126,24 @@ class DenseDataModule(SplitDataModule):
             rank_zero_warn(mistake)
         if missing := counts.missing(names, self.root):
             rank_zero_warn(missing)
+        self._warn_of_empty_splits()
         return counts.summary(names, self.root)
 
-    def annotation_fault(self, source: Source, index: int, height: int, width: int) -> str:
-        """Return the fault in the annotation of an image of this size; empty if there is none."""
-        if faults := annotation_faults(source).get(source.name(index)):
-            return "; ".join(faults)
+    def _counts(self, split: str) -> ClassCounts:
+        return class_counts(self.sources[split], self.decoder, self.num_classes)
+
+    def _warn_of_empty_splits(self) -> None:
+        """Warn of splits for evaluation without any object, or pixel, of a class."""
+        sources = {id(self.sources[split]): split for split in ("test", "val") if split in self.sources}
+        for split in sources.values():
+            counts = self._counts(split)
+            if not counts.counts.any():
+                rank_zero_warn(f"{split}: there are no {counts.unit} of any class, so that its metrics say nothing")
+
+    def annotation_check(self, source: Source, index: int, height: int, width: int) -> AnnotationRecord:
+        """Return the fault and the counts of the annotation of an image of this size."""
+        fault = "; ".join(annotation_faults(source).get(source.name(index), ()))
         try:
-            self.dataset(source, decoder=self.decoder).check(index, height, width)
+            return AnnotationRecord(fault, self.dataset(source, decoder=self.decoder).check(index, height, width))
         except Exception as error:  # damaged files raise anything
-            return str(error)
-        return ""
+            return AnnotationRecord(fault or str(error))

@@ -125,12 +125,10 @@ class SplitDataModule(ResumableDataModule):
             self.classes = list(source.classes)
             self.source = self.sources["train"] = source
             self.fingerprint = source.fingerprint()
-        for split in ("test",) if stage == "test" else ("val", "test"):
-            if split not in self.sources:
-                self.sources[split] = self.check_split(split, self._open(split))
+        self._open_evaluation(("test",) if stage == "test" else ("val", "test"))
         if fits:
             self._check_fills()
-            self.annotated = self.count_annotated()
+            self.annotated = self.annotated or self.count_annotated()  # once, as setup may be called twice
             self.train_set = self.make_dataset("train", train=True)
             self.train_set[SampleKey(0, 0)]
             self.make_dataset("val")[0]
@@ -199,6 +197,16 @@ class SplitDataModule(ResumableDataModule):
             num_devices=self._world_size(),
             limit=self.eval_limit,
         )
+
+    def _open_evaluation(self, splits: Sequence[str]) -> None:
+        """Open the splits that are not open yet; test and validation may be one, which is read once."""
+        opened: dict[str, Source] = {}
+        for split in splits:
+            if split in self.sources:
+                continue  # such as held-out training images
+            name = self.split_names[split]
+            same = opened.get(name) if self.excluded["val"] == self.excluded["test"] else None
+            self.sources[split] = opened[name] = same or self.check_split(split, self._open(split))
 
     def _notes(self, split: str) -> Sequence[str]:
         same = split == "test" and self.split_names["test"] == self.split_names["val"]

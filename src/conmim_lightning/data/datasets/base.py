@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator
 from torch.utils.data import Dataset, default_collate
 
@@ -103,8 +105,14 @@ class ImageDataset(Dataset[Sample], Generic[Sample]):
         """Create the sample for an evaluation image that cannot be read."""
         raise NotImplementedError
 
-    def check(self, index: int, height: int, width: int) -> None:
-        """Raise ValueError or BrokenImageError if the annotation of an image of this size is invalid."""
+    def check(self, index: int, height: int, width: int) -> NDArray[np.int64]:
+        """Return the (K,) number of objects or pixels per class of an image of this size, if it has such annotations.
+
+        Raises:
+            ValueError: the annotation is invalid.
+            BrokenImageError: it cannot be read.
+        """
+        raise NotImplementedError
 
     def collate(self, samples: list[Sample]) -> Any:
         """Combine samples to a batch."""

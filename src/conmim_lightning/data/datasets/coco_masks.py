@@ -6,12 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conmim_lightning.data.sources.outlines import run_lengths, valid_polygons
-
-try:
-    from faster_coco_eval.core import mask as _codec  # type: ignore[import-not-found]
-except ImportError:
-    _codec = None
+from conmim_lightning.data.sources.outlines import encoded_outline, mask_codec
 
 
 def decode_masks(outlines: Sequence[object], height: int, width: int, name: str) -> NDArray[np.bool_]:
@@ -33,7 +28,7 @@ def decode_masks(outlines: Sequence[object], height: int, width: int, name: str)
     masks = np.zeros((len(outlines), height, width), bool)
     for index, outline in enumerate(outlines):
         try:
-            masks[index] = codec.decode(_run_lengths(outline, height, width)).astype(bool)
+            masks[index] = codec.decode(encoded_outline(outline, height, width)).astype(bool)
         except (ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(f"object {index} of {name!r}: {error}") from error
     return masks
@@ -66,22 +61,3 @@ def coco_results(image_id: int | str, detections: Any, category_ids: Sequence[in
             entry["segmentation"] = encode_mask(detections.masks[index].numpy())
         entries.append(entry)
     return entries
-
-
-def mask_codec() -> Any:
-    """Return faster-coco-eval's module for run lengths.
-
-    Raises:
-        ValueError: faster-coco-eval is not installed.
-    """
-    if _codec is None:
-        raise ValueError("masks of objects need faster-coco-eval: pip install 'conmim-lightning[coco]'")
-    return _codec
-
-
-def _run_lengths(outline: object, height: int, width: int) -> object:
-    """Convert an outline to compressed run lengths."""
-    if isinstance(outline, list):
-        return mask_codec().merge(mask_codec().frPyObjects(valid_polygons(outline, height, width), height, width))
-    counts = run_lengths(outline, height, width)
-    return mask_codec().frPyObjects({"size": [height, width], "counts": counts}, height, width)

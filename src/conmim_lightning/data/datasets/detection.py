@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
@@ -61,9 +63,14 @@ class DetectionDataset(ImageDataset[DetectionBatch]):
         size = torch.tensor([side, side])
         return DetectionBatch(square, size, size, cast(Any, _no_objects(side, side)), torch.tensor(requested))
 
-    def check(self, index: int, height: int, width: int) -> None:
-        """Raise ValueError if the objects of an image of this size are invalid."""
-        self._objects(index, height, width)
+    def check(self, index: int, height: int, width: int) -> NDArray[np.int64]:
+        """Return the (K,) number of objects per class, without crowds, of an image of this size.
+
+        Raises:
+            ValueError: an object is invalid.
+        """
+        objects = self._objects(index, height, width)
+        return np.bincount(objects.labels[~objects.crowd], minlength=len(self.source.classes))
 
     def collate(self, samples: list[DetectionBatch]) -> DetectionBatch:
         """Stack the squares; keep the objects in a list."""

@@ -51,7 +51,7 @@ class ProbeData:
 
     def add_class_maps(self, root: Path, num_classes: int) -> None:
         """Add the dense probe with class maps in ADE20K's layout below a folder: 0 = background, then the classes."""
-        splits = SegmentationSplits(num_classes=num_classes)
+        splits = SegmentationSplits(num_classes=num_classes, formats=self.decoder.formats)
         roles: dict[Role, str] = {"reference": "training", "query": "validation"}
         self.datasets["dense"] = {
             role: SegmentationDataset(splits(str(root), split, None), decoder=self.decoder, square=self.square)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
@@ -57,9 +59,18 @@ class SegmentationDataset(ImageDataset[SegmentationBatch]):
         pixel = torch.zeros(self.decoder.channels, 1, 1, dtype=torch.uint8)
         return SegmentationBatch(pixel, _no_label(1, 1), torch.tensor(requested))
 
-    def check(self, index: int, height: int, width: int) -> None:
-        """Raise ValueError or BrokenImageError if the class map of an image of this size is invalid."""
-        self.source.annotation(index, height, width)
+    def check(self, index: int, height: int, width: int) -> NDArray[np.int64]:
+        """Return the (K,) number of pixels per class of an image of this size.
+
+        Raises:
+            ValueError: the class map is invalid, or no pixel has a class.
+            BrokenImageError: the class map cannot be read.
+        """
+        label = self.source.annotation(index, height, width).numpy()
+        counts = np.bincount(label[label >= 0], minlength=len(self.source.classes))
+        if not counts.any():
+            raise ValueError("no pixel of the class map has a class")
+        return counts
 
     def collate(self, samples: list[SegmentationBatch]) -> SegmentationBatch:
         """Stack training crops; keep evaluation images in a list."""

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from conmim_lightning.data.images.depth import ValueRange, to_eight_bits
 from conmim_lightning.data.images.files import BrokenImageError, guarded
-from conmim_lightning.data.images.orientation import ROTATED, SIDEWAYS, TAG, orientation_of
-from conmim_lightning.data.images.pixels import Box, resized_region, to_tensor
+from conmim_lightning.data.images.orientation import FROM_BELOW, FROM_RIGHT, ROTATED, SIDEWAYS, TAG, orientation_of
+from conmim_lightning.data.images.pixels import MODES, Box, resized_region, to_tensor
 
 _NPY, _PNG = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BIG_TIFF = (b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", *_BIG_TIFF)
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA = 258, 262, 277, 338  # tags of TIFF
 _RGB, _GREY = 2, (0, 1)  # values of the photometric tag
-_PILLOW_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HEADER = 10_000  # largest number of bytes of an .npy header
 
 
@@ -60,10 +60,10 @@ class BandImage:
         count = pixels.shape[2]
         if count == self.channels:
             return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-        if count not in _PILLOW_MODES or self.channels not in _PILLOW_MODES:
+        if count not in MODES or self.channels not in MODES:
             raise BrokenImageError(f"Channels: it has {count} channels, data.decoder.channels is {self.channels}")
         image = Image.fromarray(pixels[..., 0] if count == 1 else pixels)
-        return to_tensor(image.convert(_PILLOW_MODES[self.channels]))
+        return to_tensor(image.convert(MODES[self.channels]))
 
     def region(self, box: Box, size: int) -> Tensor:
         """Return a region resized to (C, size, size) uint8, bicubic with antialiasing."""
@@ -130,10 +130,7 @@ def _array_layout(name: str, shape: tuple[int, ...], channels: int, values: Call
 
 def _tiff(content: bytes, channels: int, value_range: ValueRange, upright: bool) -> Layout | None:
     file = BytesIO(content)
-    start = file.read(8)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(
-        start + (file.read(8) if start[2] + start[3] == ord("+") else b"")
-    )
+    directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content.startswith(_BIG_TIFF) else 8])
     try:
         file.seek(directory.next)
         directory.load(file)
@@ -142,7 +139,7 @@ def _tiff(content: bytes, channels: int, value_range: ValueRange, upright: bool)
     samples = int(directory.get(_SAMPLES, 1))
     deep = max(np.atleast_1d(directory.get(_BITS, 1))) > 8
     unnamed = samples == 4 and directory.get(_PHOTOMETRIC) in (*_GREY, _RGB) and not any(_extra(directory))
-    is_bands = (unnamed and channels == 4) or channels not in _PILLOW_MODES
+    is_bands = (unnamed and channels == 4) or channels not in MODES
     is_bands = is_bands or (samples not in (1, 3, 4) and not _pillow_reads(content))
     if not is_bands and not (deep and samples > 1 and value_range):
         return None
@@ -170,9 +167,9 @@ def _turned(layout: Layout, orientation: object) -> Layout:
 
     def values() -> NDArray[Any]:
         array = layout.read()
-        array = array[:, ::-1] if orientation in (2, 3, 7, 8) else array
-        array = array[::-1] if orientation in (3, 4, 6, 7) else array
-        return array.transpose(1, 0, 2) if orientation in SIDEWAYS else array
+        array = array.transpose(1, 0, 2) if orientation in SIDEWAYS else array
+        array = array[:, ::-1] if orientation in FROM_RIGHT else array
+        return array[::-1] if orientation in FROM_BELOW else array
 
     return Layout(layout.format, height, width, values)
 

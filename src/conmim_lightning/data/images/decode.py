@@ -16,10 +16,7 @@ from conmim_lightning.data.images.files import BrokenImageError, guarded
 from conmim_lightning.data.images.formats import DEFAULT_FORMATS, check_formats, pillow_names
 from conmim_lightning.data.images.jpeg_header import jpeg_header
 from conmim_lightning.data.images.orientation import FROM_BELOW, FROM_RIGHT, ROTATED, SIDEWAYS, orientation_of
-from conmim_lightning.data.images.pixels import AnyImage, Box, resized_region, to_tensor
-
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's mode by number of channels."""
+from conmim_lightning.data.images.pixels import MODES, AnyImage, Box, resized_region, to_tensor
 
 MAX_CHANNELS = 32
 

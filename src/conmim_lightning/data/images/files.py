@@ -47,12 +47,13 @@ def unpack_command(name: str) -> str:
     return f"unzip {quoted} -d images" if text.endswith(".zip") else ""
 
 
-def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
+def read_file(path: str | bytes, max_bytes: int | None = None, *, first: int = -1) -> bytes:
     """Read a regular file; never wait for a pipe or a device.
 
     Args:
         path: path of the file.
         max_bytes: larger files are rejected; None for no limit.
+        first: number of bytes to read; -1 for all.
 
     Raises:
         BrokenImageError: the file is missing, not readable, not a regular file, empty or too large.
@@ -66,7 +67,7 @@ def read_file(path: str | bytes, max_bytes: int | None = None) -> bytes:
                 raise BrokenImageError(f"NotAFile: it is {kind}")
             check_size(status.st_size, max_bytes)
             with open(handle, "rb", closefd=False) as file:
-                return file.read()
+                return file.read(first)
         finally:
             os.close(handle)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

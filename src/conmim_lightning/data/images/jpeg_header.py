@@ -7,19 +7,26 @@ _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}  # frames with many scans
 
 
 class JPEGHeader(NamedTuple):
-    """Whether there may be an orientation, in EXIF or XMP, and whether the pixels are stored in many scans."""
+    """What precedes the pixels of a JPEG.
+
+    Attributes:
+        oriented: whether there may be an orientation, in EXIF or XMP.
+        progressive: whether the pixels are stored in many scans.
+        complete: whether the content reaches the first scan.
+    """
 
     oriented: bool
     progressive: bool
+    complete: bool
 
 
 def jpeg_header(content: bytes) -> JPEGHeader:
     """Parse the segments before the first scan; a damaged segment ends the search."""
-    oriented = progressive = False
+    oriented = progressive = complete = False
     offset = 2
     while offset + 4 <= len(content) and content[offset] == 0xFF:
         marker = content[offset + 1]
-        if marker == _SCAN:
+        if complete := marker == _SCAN:
             break
         end = offset + 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
         if marker == _APP1:
@@ -27,4 +34,4 @@ def jpeg_header(content: bytes) -> JPEGHeader:
             oriented |= content.find(b"Orientation", offset + 4, end) >= 0
         progressive |= marker in _PROGRESSIVE
         offset = end
-    return JPEGHeader(oriented, progressive)
+    return JPEGHeader(oriented, progressive, complete)

@@ -7,6 +7,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode by number of channels."""
+
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 

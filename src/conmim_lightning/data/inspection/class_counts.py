@@ -1,6 +1,6 @@
 """How many objects or pixels of each class a collection has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,10 +91,12 @@ def class_counts(source: Source, decoder: Decoder, num_classes: int) -> ClassCou
     return ClassCounts(counts, "pixels", min(number, len(source)), len(source), ignored)
 
 
-def _spread(count: int) -> list[int]:
-    """Return indices: first a sample, evenly spaced, then all others, which matter while no pixel is found."""
-    first = dict.fromkeys(position * count // min(_SAMPLE, count) for position in range(min(_SAMPLE, count)))
-    return [*first, *(index for index in range(count) if index not in first)]
+def _spread(count: int) -> Iterator[int]:
+    """Yield indices: first a sample, evenly spaced, then all others, which matter while no pixel is found."""
+    sample = min(_SAMPLE, count)
+    first = [position * count // sample for position in range(sample)]
+    yield from first
+    yield from (index for index in range(count) if index not in first)
 
 
 def annotation_faults(source: Source) -> Mapping[str, Sequence[str]]:

@@ -15,7 +15,7 @@ from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.inspection.contact_sheet import contact_sheet
 from conmim_lightning.data.inspection.duplicates import exact_duplicates, near_duplicates, similar_features
-from conmim_lightning.data.inspection.survey import AnnotationFault, Survey, survey
+from conmim_lightning.data.inspection.survey import AnnotationCheck, Survey, survey
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.sources.name_list import to_line
 from conmim_lightning.files import write_text
@@ -24,6 +24,7 @@ _SIDES = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 31)  # pixels; 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _COLUMNS = 12
 _PAIRS = 24
+_CLASSES = 12
 _BAR = 40  # characters of the longest bar
 
 DUPLICATES = {"exact": "same bytes as", "near": "looks like", "similar": "features similar to"}
@@ -110,23 +111,23 @@ class Inspection:
         self.num_workers = available_cores() if num_workers is None else num_workers
 
     def inspect(
-        self, source: Source, decoder: Decoder, annotation_fault: AnnotationFault | None = None
+        self, source: Source, decoder: Decoder, annotation_check: AnnotationCheck | None = None
     ) -> tuple[Survey, Findings]:
         """Read every image; find broken images, invalid annotations, exact and near duplicates.
 
         Args:
             source: source of the images.
             decoder: decoder of the image bytes.
-            annotation_fault: function that returns the fault in an annotation; None if there are no annotations.
+            annotation_check: function that checks an annotation; None if there are no annotations.
         """
         images = survey(
             source,
             decoder,
             num_workers=self.num_workers,
             with_hashes=self.near_bits is not None,
-            annotation_fault=annotation_fault,
+            annotation_check=annotation_check,
         )
-        annotations = images.annotations if annotation_fault else None
+        annotations = images.annotations if annotation_check else None
         findings = Findings(images.broken, annotations, images.constant)
         findings.duplicates["exact"] = exact_duplicates(images.digests, findings.distinct(len(source)))
         if self.near_bits is not None:
@@ -180,6 +181,14 @@ def format_report(report: Mapping[str, Any]) -> str:
     for low, count in report["shorter_side_from"].items():
         if count:
             lines.append(f"shorter side from {low:>4}: {'#' * max(1, round(_BAR * count / largest))} {count:,}")
+    if per_class := list(report["per_class"].items()):
+        shown = [f"{name} {count:,}" for name, count in per_class[:_CLASSES]]
+        missing = [repr(name) for name, count in per_class if not count]
+        more = [f"{len(per_class) - _CLASSES} more"] if len(per_class) > _CLASSES else []
+        lines.append(f"objects or pixels per class: {', '.join(shown + more)}")
+        lines += [f"without any: {', '.join(missing[:_CLASSES])}, {len(missing)} of {len(per_class)} classes"] * bool(
+            missing
+        )
     counts = ", ".join(f"{kind} {report[kind]:,}" for kind in KINDS if kind in report)
     return "\n".join([*lines, f"{counts}; {report['excluded']:,} to exclude"])
 
@@ -200,7 +209,16 @@ def _statistics(images: Survey, source: Source) -> dict[str, Any]:
         "bytes": int(images.sizes.sum()),
         "quantiles": {name: _quantiles(values[readable]) for name, values in columns.items()},
         "shorter_side_from": {str(low): int(count) for low, count in zip(_SIDES, counts, strict=False)},
+        "per_class": _per_class(images.class_counts, source),
     }
+
+
+def _per_class(counts: NDArray[np.int64] | None, source: Source) -> dict[str, int]:
+    """Return the number of objects or pixels by class, the largest first; empty without annotations."""
+    if counts is None:
+        return {}
+    order: list[int] = np.argsort(-counts, kind="stable").tolist()
+    return {str(source.classes[label]): int(counts[label]) for label in order}
 
 
 def _quantiles(values: NDArray[np.int64]) -> dict[str, float]:

@@ -26,8 +26,21 @@ DARK = 32
 
 _SIDE = 256  # pixels of a side that are looked at
 
-AnnotationFault = Callable[[Source, int, int, int], str]
-"""Function of source, index, height and width; returns the fault in the annotation, empty if there is none."""
+
+class AnnotationRecord(NamedTuple):
+    """Properties of the annotation of one image.
+
+    Attributes:
+        fault: what is wrong; empty if nothing is.
+        counts: (K,) number of objects or pixels per class; None if they are not known.
+    """
+
+    fault: str = ""
+    counts: NDArray[np.int64] | None = None
+
+
+AnnotationCheck = Callable[[Source, int, int, int], AnnotationRecord]
+"""Function of source, index, height and width."""
 
 
 class ImageRecord(NamedTuple):
@@ -40,7 +53,7 @@ class ImageRecord(NamedTuple):
     digest: bytes = b""
     hash: int = 0
     reason: str = ""
-    annotation: str = ""
+    annotation: AnnotationRecord = AnnotationRecord()
     faint: str = ""  # what is wrong with the contrast
 
 
@@ -61,6 +74,7 @@ class Survey:
         constant: reason by index of any image that is constant or nearly so.
         broken: reason by index of the broken image.
         annotations: reason by index of any other image with an invalid annotation.
+        class_counts: (K,) number of objects or pixels per class; None if there are no annotations.
     """
 
     def __init__(self, count: int) -> None:
@@ -72,6 +86,7 @@ class Survey:
         self.constant: dict[int, str] = {}
         self.broken: dict[int, str] = {}
         self.annotations: dict[int, str] = {}
+        self.class_counts: NDArray[np.int64] | None = None
 
     def add(self, index: int, image: ImageRecord) -> None:
         """Add the properties of one image."""
@@ -80,8 +95,10 @@ class Survey:
             return
         if image.faint:
             self.constant[index] = image.faint
-        if image.annotation:
-            self.annotations[index] = image.annotation
+        if image.annotation.fault:
+            self.annotations[index] = image.annotation.fault
+        if (counts := image.annotation.counts) is not None:
+            self.class_counts = counts if self.class_counts is None else self.class_counts + counts
         if image.format not in self.format_names:
             self.format_names.append(image.format)
         self.formats[index] = self.format_names.index(image.format)
@@ -92,12 +109,12 @@ class Survey:
 
 class _RecordDataset(Dataset[ImageRecord]):
     def __init__(
-        self, source: Source, decoder: Decoder, with_hashes: bool, annotation_fault: AnnotationFault | None
+        self, source: Source, decoder: Decoder, with_hashes: bool, annotation_check: AnnotationCheck | None
     ) -> None:
         self.source = source
         self.decoder = decoder
         self.with_hashes = with_hashes
-        self.annotation_fault = annotation_fault
+        self.annotation_check = annotation_check
 
     def __len__(self) -> int:
         return len(self.source)
@@ -109,7 +126,7 @@ class _RecordDataset(Dataset[ImageRecord]):
             pixels = image.whole()
         except BrokenImageError as error:
             return ImageRecord(reason=str(error))
-        height, width = image.height, image.width
+        height, width, check = image.height, image.width, self.annotation_check
         return ImageRecord(
             format=image.format,
             width=width,
@@ -117,7 +134,7 @@ class _RecordDataset(Dataset[ImageRecord]):
             size=len(content),
             digest=hashlib.blake2b(content, digest_size=16).digest(),
             hash=perceptual_hash(pixels.permute(1, 2, 0).numpy()) if self.with_hashes else 0,
-            annotation=self.annotation_fault(self.source, index, height, width) if self.annotation_fault else "",
+            annotation=check(self.source, index, height, width) if check else AnnotationRecord(),
             faint=faintness(pixels),
         )
 
@@ -128,7 +145,7 @@ def survey(
     *,
     num_workers: int,
     with_hashes: bool,
-    annotation_fault: AnnotationFault | None = None,
+    annotation_check: AnnotationCheck | None = None,
 ) -> Survey:
     """Read and decode every image once, in parallel, with a progress bar.
 
@@ -137,7 +154,7 @@ def survey(
         decoder: decoder of the image bytes; images beyond its limits count as broken.
         num_workers: number of processes.
         with_hashes: also compute perceptual hashes (needs imagehash).
-        annotation_fault: function that checks annotations; None if there are no annotations.
+        annotation_check: function that checks annotations; None if there are no annotations.
 
     Raises:
         ValueError: the source is a stream, or imagehash is not installed.
@@ -147,7 +164,7 @@ def survey(
     if with_hashes:
         _imagehash()
     loader: Any = DataLoader(
-        _RecordDataset(source, decoder, with_hashes, annotation_fault),
+        _RecordDataset(source, decoder, with_hashes, annotation_check),
         batch_size=_BATCH,
         num_workers=num_workers,
         collate_fn=list,

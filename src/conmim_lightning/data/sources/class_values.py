@@ -32,6 +32,9 @@ class ClassValues:
         ignored: values or colours without a class; null for those of the table or, of values, 255 unless a class has
             it.
 
+    Attributes:
+        ignores_by_default: whether the ignored values were not given.
+
     Raises:
         ValueError: both values and colors are given, a table is unknown, the number of classes is not K, a value is
             out of its range or repeated, or an ignored value is also the value of a class.
@@ -62,7 +65,7 @@ class ClassValues:
         if repeated := sorted({self.shown(number) for number in self.numbers if self.numbers.count(number) > 1}):
             raise ValueError(f"data.source.{self._option} gives {', '.join(repeated)} to more than one class")
         self.ignored = self._ignored(ignored, colors if self.has_colors else values)
-        self._ignores_by_default = ignored is None
+        self.ignores_by_default = ignored is None
         if taken := [self.shown(number) for number in self.ignored if number in self.numbers]:
             raise ValueError(f"data.source.ignored holds {', '.join(taken)}, also the value of a class")
         order = np.argsort(self.numbers)
@@ -102,11 +105,6 @@ class ClassValues:
             "the class maps have only the values 0 and 255, and 255 is ignored: data.source.values={background: 0, "
             "object: 255} reads 255 as a class"
         )
-
-    @property
-    def ignores_by_default(self) -> bool:
-        """Whether the ignored values were not given."""
-        return self._ignores_by_default
 
     def encode(self, classes: NDArray[np.integer]) -> NDArray[Any]:
         """Return the values of (H, W) classes, uint8 or uint16, or their colours, (H, W, 3) uint8."""

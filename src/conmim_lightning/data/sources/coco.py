@@ -21,8 +21,9 @@ from conmim_lightning.data.sources.coco_validation import (
     load_coco,
 )
 from conmim_lightning.data.sources.detection_layouts import layout_hint
-from conmim_lightning.data.sources.image_map_pairs import OnFault, for_split
+from conmim_lightning.data.sources.image_map_pairs import OnFault
 from conmim_lightning.data.sources.object_annotations import ObjectAnnotations
+from conmim_lightning.data.sources.split_paths import for_split, split_hint
 
 
 class CocoSource(FileSource):
@@ -223,7 +224,8 @@ class CocoSplits:
         """Return the file, or folder, of a split's annotations; ValueError if it is missing."""
         path = Path(root, for_split(self.annotations, split))
         if not path.exists():
-            raise ValueError(f"annotations {str(path)!r} do not exist{layout_hint(root, self.layout)}")
+            hint = layout_hint(root, self.layout) or split_hint(root, self.annotations)
+            raise ValueError(f"annotations {str(path)!r} do not exist{hint}")
         return path
 
     def _content(self, root: str, split: str, classes: Sequence[str] | None) -> Entry | None:

@@ -10,20 +10,9 @@ import numpy as np
 from conmim_lightning.data.images.formats import DEFAULT_FORMATS
 from conmim_lightning.data.sources.base import IndexedSource, Subset
 from conmim_lightning.data.sources.folder import FolderSource
+from conmim_lightning.data.sources.split_paths import for_split, split_hint
 
 OnFault = Literal["error", "drop"]
-
-
-def for_split(template: str, split: str) -> str:
-    """Return a path with the split's name for "{split}".
-
-    Raises:
-        ValueError: the template has another name in braces.
-    """
-    path = template.replace("{split}", split)
-    if "{" in path or "}" in path:
-        raise ValueError(f"a path takes {{split}} for the split's name and no other braces, got {template!r}")
-    return path
 
 
 class ImageMapPairs:
@@ -65,6 +54,8 @@ class ImageMapPairs:
         self.annotations = Path(root) / for_split(maps, split)
         self.suffix, self.image_suffix = suffix, image_suffix
         folder = Path(root) / for_split(images, split)
+        if os.path.isdir(root) and not folder.exists():
+            raise ValueError(f"image folder {str(folder)!r} does not exist{split_hint(root, images)}")
         self.images: IndexedSource = FolderSource(
             folder, index_dir=index_dir, formats=formats, include_hidden=include_hidden
         )

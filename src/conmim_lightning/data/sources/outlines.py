@@ -69,11 +69,7 @@ def run_lengths(outline: Outline, height: int, width: int) -> list[int]:
     Raises:
         ValueError: the outline is not run lengths that cover an image of this size.
     """
-    if not isinstance(outline, Mapping) or "counts" not in outline or "size" not in outline:
-        raise ValueError(f"a segmentation is a list of polygons or run lengths, got {str(outline)[:_SHOWN]}")
-    size, counts = outline["size"], outline["counts"]
-    if not isinstance(size, list) or size != [height, width]:
-        raise ValueError(f"run lengths are for {size}, height and width of the image are {[height, width]}")
+    counts = _counts(outline, height, width)
     if isinstance(counts, str):
         counts = _uncompressed(counts)
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
@@ -81,6 +77,33 @@ def run_lengths(outline: Outline, height: int, width: int) -> list[int]:
     if sum(counts) != height * width:
         raise ValueError(f"run lengths cover {sum(counts)} of {height * width} pixels")
     return counts
+
+
+def encoded_outline(outline: Outline, height: int, width: int) -> Any:
+    """Convert an outline that ``extent`` accepts to faster-coco-eval's compressed run lengths.
+
+    Raises:
+        ValueError: the outline has another format or size, or faster-coco-eval is not installed.
+    """
+    codec = mask_codec()
+    if isinstance(outline, list):
+        return codec.merge(codec.frPyObjects(valid_polygons(outline, height, width), height, width))
+    counts = _counts(outline, height, width)
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts}
+    counts = run_lengths(outline, height, width)
+    return codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def mask_codec() -> Any:
+    """Return faster-coco-eval's module for run lengths.
+
+    Raises:
+        ValueError: faster-coco-eval is not installed.
+    """
+    if _codec is None:
+        raise ValueError("masks of objects need faster-coco-eval: pip install 'conmim-lightning[coco]'")
+    return _codec
 
 
 def _polygon_extent(outline: list[Any], height: int, width: int) -> Extent:
@@ -102,9 +125,7 @@ def _covers_pixels(outline: Outline, around: Extent, height: int, width: int) ->
         return False
     if not isinstance(outline, list) or _codec is None:
         return around.area > 0
-    polygons = valid_polygons(outline, height, width)
-    drawn: Any = _codec.frPyObjects(polygons, height, width)
-    return bool(_codec.area(_codec.merge(drawn)) > 0)
+    return bool(_codec.area(encoded_outline(outline, height, width)) > 0)
 
 
 def _area(polygon: list[float]) -> float:
@@ -123,6 +144,16 @@ def _run_extent(outline: Outline, height: int, width: int) -> Extent:
             top, bottom = min(top, 0 if spans else first % height), max(bottom, height if spans else last % height + 1)
         position += count
     return Extent(left, top, right, bottom, area)
+
+
+def _counts(outline: Outline, height: int, width: int) -> object:
+    """Return the counts of run lengths for an image of this size, as they are."""
+    if not isinstance(outline, Mapping) or "counts" not in outline or "size" not in outline:
+        raise ValueError(f"a segmentation is a list of polygons or run lengths, got {str(outline)[:_SHOWN]}")
+    size = outline["size"]
+    if not isinstance(size, list) or size != [height, width]:
+        raise ValueError(f"run lengths are for {size}, height and width of the image are {[height, width]}")
+    return outline["counts"]
 
 
 def _uncompressed(text: str) -> list[int]:

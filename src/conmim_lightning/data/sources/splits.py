@@ -12,9 +12,7 @@ from conmim_lightning.data.sources.folder import FolderSource
 from conmim_lightning.data.sources.imagenet import imagenet_source, wordnet_ids
 from conmim_lightning.data.sources.manifest import ManifestSource
 from conmim_lightning.data.sources.selection import Selection
-
-_USUAL = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # names of splits
-_SHOWN = 8
+from conmim_lightning.data.sources.split_paths import split_hint
 
 
 class Splits(Protocol):
@@ -141,12 +139,5 @@ class ImageNetSplits:
 def _check_split_folder(folder: Path) -> None:
     """Raise ValueError unless the folder of a split exists; the message names the other folders."""
     if folder.parent.is_dir() and not folder.exists():
-        others = sorted(entry.name for entry in os.scandir(folder.parent) if entry.is_dir())
-        likely = [name for name in others if name.lower() in _USUAL] or others
-        hint = (
-            f"; there are {', '.join(likely[:_SHOWN])}, choose one with data.val=, data.test= or data.train="
-            if likely
-            else ""
-        )
-        raise ValueError(f"{str(folder.parent)!r} has no folder {folder.name!r}{hint}")
+        raise ValueError(f"{str(folder.parent)!r} has no folder {folder.name!r}{split_hint(folder.parent, '{split}')}")
     check_folder(folder)

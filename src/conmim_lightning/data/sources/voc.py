@@ -10,7 +10,7 @@ from conmim_lightning.data.images.formats import DEFAULT_FORMATS, suffixes_of
 from conmim_lightning.data.sources.coco import CocoSplits
 from conmim_lightning.data.sources.coco_validation import FAULT, Entry
 from conmim_lightning.data.sources.detection_layouts import layout_hint
-from conmim_lightning.data.sources.image_map_pairs import for_split
+from conmim_lightning.data.sources.split_paths import for_split, split_hint
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LARGEST = 10_000_000  # bytes of an XML
@@ -85,9 +85,8 @@ class VocSplits(CocoSplits):
         try:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"list of images {str(path)!r} cannot be read: {error}{layout_hint(root, self.layout)}"
-            ) from error
+            hint = layout_hint(root, self.layout) or split_hint(root, self.lists)
+            raise ValueError(f"list of images {str(path)!r} cannot be read: {error}{hint}") from error
         return [_name(line) for line in lines if line.strip()]
 
     def _files(self, root: str, split: str) -> dict[str, str]:

@@ -2,21 +2,26 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.images.files import BrokenImageError, check_folder, read_file
+from conmim_lightning.data.images.files import BrokenImageError, read_file
 from conmim_lightning.data.images.formats import DEFAULT_FORMATS
+from conmim_lightning.data.images.jpeg_header import jpeg_header
 from conmim_lightning.data.sources.coco import CocoSplits
 from conmim_lightning.data.sources.coco_validation import FAULT, Entry
 from conmim_lightning.data.sources.detection_layouts import layout_hint
 from conmim_lightning.data.sources.folder import FolderSource
-from conmim_lightning.data.sources.image_map_pairs import for_split
+from conmim_lightning.data.sources.split_paths import for_split, split_hint
 
 _BOX = 4  # numbers of a box: centre and size
+_START = 1 << 16  # bytes of a file, which hold the header of most JPEGs
+_READERS = 16  # files that are opened at once
 
 
 class YoloSplits(CocoSplits):
@@ -68,24 +73,35 @@ class YoloSplits(CocoSplits):
     def _content(self, root: str, split: str, classes: Sequence[str] | None) -> Entry:
         labels, names = self._annotations(root, split), self._names(root)
         folder = Path(root, for_split(self.images, split))
-        check_folder(folder)
+        if not folder.is_dir():
+            hint = layout_hint(root, self.layout) or split_hint(root, self.images)
+            raise ValueError(f"image folder {str(folder)!r} does not exist{hint}")
         source = FolderSource(folder, formats=self.formats, include_hidden=self.include_hidden)
         self.folder_notes = source.notes
         images: list[Entry] = []
         annotations: list[Entry] = []
-        for index in range(len(source)):
+        for index, (width, height) in enumerate(self._sizes(source)):
             name = source.name(index)
-            width, height = self._size(source.path(index))
             images.append({"id": index, "file_name": name, "width": width, "height": height})
             for entry in _entries(labels / Path(name).with_suffix(".txt"), width, height, len(names)):
                 annotations.append(entry | {"image_id": index})
         categories = [{"id": number, "name": name} for number, name in enumerate(names)]
         return {"categories": categories, "images": images, "annotations": annotations}
 
+    def _sizes(self, source: FolderSource) -> Iterator[tuple[int, int]]:
+        """Yield width and height of each image."""
+        paths = map(source.path, range(len(source)))
+        with ThreadPoolExecutor(_READERS) as pool:
+            sizes = pool.map(self._size, paths)
+            yield from tqdm(sizes, "reading image sizes", len(source), unit="img", delay=1, leave=False)
+
     def _size(self, path: Path) -> tuple[int, int]:
         """Return width and height of an image; 1 x 1 for a broken image, which is reported when it is read."""
         try:
-            image = self.decoder.open(read_file(str(path), self.decoder.max_bytes))
+            content = read_file(str(path), self.decoder.max_bytes, first=_START)
+            if not jpeg_header(content).complete:  # other formats may have their orientation at the end
+                content = read_file(str(path), self.decoder.max_bytes)
+            image = self.decoder.open(content)
         except BrokenImageError:
             return 1, 1
         return image.width, image.height

@@ -9,8 +9,7 @@ from timm.data.auto_augment import RandAugment
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from conmim_lightning.data.images.decode import MODES
-from conmim_lightning.data.images.pixels import AnyImage, to_tensor
+from conmim_lightning.data.images.pixels import MODES, AnyImage, to_tensor
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.rng import seeded_globally
 

@@ -56,6 +56,20 @@ def test_no_images(tmp_path: Path):
         ShardSource(tmp_path / "nowhere")
 
 
+def test_compressed_archives_are_said(tmp_path: Path):
+    for name in ("a.tar.gz", "b.TGZ"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"2 compressed archives are .*'a.tar.gz'; unpack it: gunzip .*/a.tar.gz"):
+        ShardSource(tmp_path)
+    write_shards(tmp_path, 3)
+    for _ in range(2):
+        source = ShardSource(tmp_path, index_dir=str(tmp_path / "index"))
+        assert (len(source), len(source.notes)) == (3, 1)
+    (tmp_path / "a.tar.gz").unlink()
+    (tmp_path / "b.TGZ").unlink()
+    assert not ShardSource(tmp_path, index_dir=str(tmp_path / "index")).notes
+
+
 def test_names_of_shards_that_are_not_files(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.tar")
     (tmp_path / "folder.tar").mkdir()

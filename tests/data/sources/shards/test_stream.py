@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from shard_files import jpeg, write_shards
+from shard_files import jpeg, write_shard, write_shards
 from stream_source import IMAGES, epoch_of, stream
 
 from conmim_lightning.data.samplers.epoch import SampleKey
@@ -214,6 +214,14 @@ def test_a_gap_in_the_numbers_is_listed_and_not_the_end(server, shards: Path):
         assert len(missing) >= 4
     (shards / "00001.tar").unlink()
     assert len(epoch_of(stream(shards))) == 40
+
+
+def test_a_lane_with_an_empty_shard_reads_no_other_lane(tmp_path: Path):
+    """Whichever of its shards is missing, as its order differs between epochs."""
+    write_shard(tmp_path / "00000.tar", {"readme.txt": b"x"})
+    for epoch in range(4):
+        with pytest.raises(ValueError, match="its shards hold no image"):
+            stream(tmp_path, shards="{00000..00001}.tar", lanes=1, samples_per_epoch=1).read(SampleKey(epoch, 0))
 
 
 def test_no_shard_at_all(shards: Path):

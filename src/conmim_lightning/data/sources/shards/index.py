@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +20,64 @@ from conmim_lightning.data.sources.shards.members import MemberChoice
 from conmim_lightning.data.sources.shards.tar import TarIndex, index_shard
 
 _MIN_PARALLEL = 8  # shards; with fewer, starting processes takes longer than indexing
+_COMMANDS = {
+    ".tar.gz": "gunzip {}",
+    ".tgz": "gunzip {}",
+    ".tar.bz2": "bunzip2 {}",
+    ".tbz2": "bunzip2 {}",
+    ".tar.xz": "unxz {}",
+    ".txz": "unxz {}",
+    ".tar.zst": "zstd --decompress {}",
+}
+"""Command that turns a compressed archive into a plain one, by suffix."""
+
 _Stamp = tuple[str, int, int]  # name, size in bytes, time of the last change in nanoseconds
 
 
-def shard_index(root: str, index_dir: str | None, choice: MemberChoice) -> ArrayFile:
-    """Index all shards below a folder.
+class ShardFiles(NamedTuple):
+    """Files below a folder, as paths relative to it, in order.
+
+    Attributes:
+        tars: plain archives, which are read.
+        compressed: compressed archives, which cannot be read at random.
+    """
+
+    tars: list[str]
+    compressed: list[str]
+
+    def notes(self, root: str) -> list[str]:
+        """Return a sentence about the compressed archives; none without any."""
+        if not self.compressed:
+            return []
+        path = shlex.quote(os.path.join(root, self.compressed[0]))
+        command = next(text for suffix, text in _COMMANDS.items() if self.compressed[0].lower().endswith(suffix))
+        return [
+            f"{len(self.compressed)} compressed archives are left out, as their images cannot be read at random, the "
+            f"first is {self.compressed[0]!r}; unpack it: {command.format(path)}"
+        ]
+
+
+def shard_files(root: str) -> ShardFiles:
+    """List the archives below a folder; ValueError if a folder cannot be read."""
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"cannot read folder {error.filename!r}: {error.strerror}") from error
+
+    paths = sorted(
+        os.path.relpath(os.path.join(parent, name), root)
+        for parent, _, names in os.walk(root, onerror=fail)
+        for name in names
+    )
+    compressed = [path for path in paths if path.lower().endswith(tuple(_COMMANDS))]
+    return ShardFiles([path for path in paths if path.endswith(".tar")], compressed)
+
+
+def shard_index(root: str, tars: Sequence[str], index_dir: str | None, choice: MemberChoice) -> ArrayFile:
+    """Index shards.
 
     Args:
         root: real path of the folder.
+        tars: paths of the shards, relative to root.
         index_dir: folder to store the index in; None keeps it in memory.
         choice: choice of the images.
 
@@ -33,11 +85,8 @@ def shard_index(root: str, index_dir: str | None, choice: MemberChoice) -> Array
         Arrays ``name_text``, ``name_ends`` (image members), ``offsets``, ``sizes``, ``labels`` of every image,
         ``shard_text``, ``shard_ends`` (relative to root) and ``shard_firsts`` ((S,) index of each shard's first
         image); header ``notes``.
-
-    Raises:
-        ValueError: a folder cannot be read.
     """
-    stamps = sorted(_stamp(root, name) for name in _tars(root))
+    stamps = sorted(_stamp(root, name) for name in tars)
     path = None
     if index_dir is not None:
         chosen = f"\0{choice.image_keys} {choice.selection.include_hidden} {choice.selection.suffixes}".encode()
@@ -52,14 +101,6 @@ def shard_index(root: str, index_dir: str | None, choice: MemberChoice) -> Array
         return index
     index.save(path)
     return ArrayFile.load(path)
-
-
-def _tars(root: str) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise ValueError(f"cannot read folder {error.filename!r}: {error.strerror}") from error
-
-    for parent, _, names in os.walk(root, onerror=fail):
-        yield from (os.path.relpath(os.path.join(parent, name), root) for name in names if name.endswith(".tar"))
 
 
 def _stamp(root: str, name: str) -> _Stamp:

@@ -12,7 +12,7 @@ from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.array_file import PackedStrings
 from conmim_lightning.data.sources.base import IndexedSource, digest_of, number_classes
 from conmim_lightning.data.sources.selection import Selection
-from conmim_lightning.data.sources.shards.index import shard_index
+from conmim_lightning.data.sources.shards.index import shard_files, shard_index
 from conmim_lightning.data.sources.shards.members import MemberChoice, image_keys
 
 _OPEN_FILES = 64
@@ -52,8 +52,9 @@ class ShardSource(IndexedSource):
         check_folder(root)
         self.root = os.fspath(root)
         choice = MemberChoice(Selection(formats, include_hidden), image_keys(image_key))
-        self.index = shard_index(os.path.realpath(root), index_dir, choice)
-        self.notes = self.index.header["notes"]
+        files = shard_files(os.path.realpath(root))
+        self.index = shard_index(os.path.realpath(root), files.tars, index_dir, choice)
+        self.notes = [*files.notes(self.root), *self.index.header["notes"]]
         self._map()
         if not len(self):
             reasons = "; ".join(self.notes[:3]) or "no file below it ends in .tar"

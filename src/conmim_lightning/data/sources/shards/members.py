@@ -1,8 +1,18 @@
 """Which members of a shard are its images: at most one per sample, and a count of all others."""
 
 from collections.abc import Sequence
+from tarfile import TarInfo
 
 from conmim_lightning.data.sources.selection import PassedOver, Selection
+
+_LEFT_OUT = {
+    "repeated": "members with the name of an earlier one are left out",
+    "special": "members that are not files (links, devices, sparse files) are left out",
+    "hostile": "members whose names lead out of the archive are left out",
+    "key": "images do not end in data.source.image_key and are left out",
+    "second": "further images of a sample are left out (data.source.image_key chooses)",
+}
+"""Sentence by kind of members that are left out."""
 
 
 class MemberChoice:
@@ -31,16 +41,29 @@ class ShardMembers:
 
     Args:
         choice: choice of the images.
-
     """
 
     def __init__(self, choice: MemberChoice) -> None:
         self.choice = choice
+        self._seen: set[str] = set()
         self._keys: set[str] = set()
         self._taken: set[str] = set()
         self._others: set[str] = set()
         self._passed_over = PassedOver()
-        self._left_out: dict[str, list[str]] = {"hostile": [], "key": [], "second": []}
+        self._left_out: dict[str, list[str]] = {kind: [] for kind in _LEFT_OUT}
+
+    def is_new_file(self, member: TarInfo) -> bool:
+        """Return whether a member is a regular file whose name no earlier one has; count it otherwise."""
+        if member.isdir():
+            return False
+        if not member.isreg() or member.sparse is not None:  # type: ignore[attr-defined]
+            self._left_out["special"].append(member.name)
+        elif member.name in self._seen:
+            self._left_out["repeated"].append(member.name)
+        else:
+            self._seen.add(member.name)
+            return True
+        return False
 
     def takes(self, name: str) -> bool:
         """Return whether a member may be an image, and count it; see ``choose``."""
@@ -74,12 +97,7 @@ class ShardMembers:
     def summary(self) -> list[str]:
         """Return one sentence per kind of members that were left out."""
         images = self._keys | self._taken
-        texts = {
-            "hostile": "members whose names lead out of the archive are left out",
-            "key": "images do not end in data.source.image_key and are left out",
-            "second": "further images of a sample are left out (data.source.image_key chooses)",
-        }
-        listed = {texts[kind]: names for kind, names in self._left_out.items()}
+        listed = {_LEFT_OUT[kind]: names for kind, names in self._left_out.items()}
         listed["samples have no image"] = sorted(self._others - images)
         counted = [f"{len(names)} {text}, the first is {names[0]!r}" for text, names in listed.items() if names]
         return counted + self._passed_over.notes()

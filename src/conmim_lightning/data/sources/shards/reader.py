@@ -1,16 +1,18 @@
-"""Reading tar shards from any location, through webdataset and fsspec.
+"""Reading tar shards in webdataset's layout from any location, through fsspec.
 
-webdataset is used rather than litdata because it reads the shards of img2dataset and common scripts without conversion.
-fsspec opens http, s3, gs and files in the same manner, with timeouts, and is a dependency of Lightning.
+The layout is webdataset's rather than litdata's because img2dataset and common scripts write it. The archives are read
+with tarfile, as webdataset's own iterator leaves out links and names such as ``__x__`` without a word. fsspec opens
+http, s3, gs and files in the same manner, with timeouts, and is a dependency of Lightning.
 """
 
+import tarfile
 import time
 from collections.abc import Iterator
 from itertools import groupby
 from typing import IO, Any, cast
 
 from conmim_lightning.batches import LEFT_OUT
-from conmim_lightning.data.sources.shards.members import MemberChoice, sample_of
+from conmim_lightning.data.sources.shards.members import MemberChoice, ShardMembers, sample_of
 
 Item = tuple[str, bytes]  # name, content
 _BLOCK = 512
@@ -36,7 +38,7 @@ class ShardReader:
         self.stall_timeout = stall_timeout
         self.storage_options = storage_options
         self.choice = choice
-        self.missing = False
+        self.num_missing = 0
         self._listed: set[str] = set()
         self.faults: list[tuple[str, str]] = []
         self._reported = 0
@@ -49,9 +51,9 @@ class ShardReader:
     def images(self, url: str) -> Iterator[Item]:
         """Yield the images of a shard in its order; a shard that keeps failing ends early and is listed.
 
-        ``missing`` is then true if there is no such shard.
+        ``num_missing`` counts the shards that do not exist.
         """
-        yielded, reason, self.missing = 0, "", False
+        yielded, reason = 0, ""
         for attempt in range(self.retries + 1):
             try:
                 for number, item in enumerate(self._attempt(url)):
@@ -61,7 +63,7 @@ class ShardReader:
                 return
             except Exception as error:  # file systems and servers fail in many ways
                 if _is_missing(error):
-                    self.missing = True
+                    self.num_missing += 1
                     self.faults.append((url.removeprefix(self.root), "Missing: there is no such shard"))
                     return
                 reason = f"{type(error).__name__}: {error}"
@@ -73,18 +75,16 @@ class ShardReader:
 
     def _attempt(self, url: str) -> Iterator[Item]:
         import fsspec
-        from webdataset.tariterators import tar_file_expander
 
         with fsspec.open(url, "rb", **self._options(url)) as opened:
             file = _TailFile(cast(IO[bytes], opened))
             members = self.choice.begin()
             shard = url.removeprefix(self.root)
-            expanded = tar_file_expander([{"url": url, "stream": file}], select_files=members.takes)
-            files = ((member["fname"], member["data"]) for member in expanded if member)  # the end is an empty one
-            for _, sample in groupby(files, key=lambda item: sample_of(item[0])[0]):
-                contents = dict(sample)
-                for name in members.choose(list(contents)):
-                    yield f"{shard}/{name}", contents[name]
+            with tarfile.open(fileobj=cast(IO[bytes], file), mode="r|*") as archive:
+                for _, sample in groupby(_files(archive, members), key=lambda item: sample_of(item[0])[0]):
+                    contents = dict(sample)
+                    for name in members.choose(list(contents)):
+                        yield f"{shard}/{name}", contents[name]
             self._list_once(shard, members.summary())
             # tarfile mistakes a truncation between two members for the end
             if url.endswith(".tar") and file.last.strip(b"\0"):
@@ -122,6 +122,16 @@ class _TailFile:
         if content := self.file.read(size):
             self.last = (self.last + content)[-_BLOCK:]
         return content
+
+
+def _files(archive: tarfile.TarFile, members: ShardMembers) -> Iterator[Item]:
+    """Yield the members that may be images."""
+    for member in archive:
+        archive.members = []  # type: ignore[misc]  # otherwise it stores them all
+        if members.is_new_file(member) and members.takes(member.name):
+            file = archive.extractfile(member)
+            assert file is not None
+            yield member.name, file.read()
 
 
 def _is_missing(error: Exception) -> bool:

@@ -168,37 +168,42 @@ class StreamSource(Source):
         while True:
             rng = np.random.default_rng(stream_seed(self.seed, epoch, lane, pass_number, _BUFFER_STREAM))
             buffer: list[Item] = []
-            is_empty = True
-            for item in self._one_pass(epoch, (lane + borrowed) % self.num_lanes, pass_number):
+            is_empty, missing = True, self.reader.num_missing
+            shards = self._shards(epoch, (lane + borrowed) % self.num_lanes, pass_number)
+            for item in self._one_pass(shards, (lane + borrowed) % self.num_lanes):
                 is_empty = False
                 buffer.append(item)
                 if len(buffer) >= self.shuffle_buffer:
                     yield pop_random(buffer, rng)
             while buffer:
                 yield pop_random(buffer, rng)
-            if is_empty and self.reader.missing and borrowed < self.num_lanes:
+            if is_empty and self.reader.num_missing - missing == len(shards) and borrowed < self.num_lanes:
                 borrowed += 1  # all its shards are missing: read those of the next lane
             elif is_empty:
                 self._give_up(lane, "its shards hold no image, or only excluded ones")
             pass_number += 1
 
-    def _one_pass(self, epoch: int, lane: int, pass_number: int) -> Iterator[Item]:
-        """Yield the images of a lane's shards, which are fixed within an epoch; lanes share shards if these are few."""
+    def _shards(self, epoch: int, lane: int, pass_number: int) -> list[int]:
+        """Return a lane's shards, which are fixed within an epoch, in the order of a pass."""
         count = len(self.urls)
         shards = Permutation(count, stream_seed(self.seed, epoch, _DEAL_STREAM))
         positions = np.arange(lane, count, self.num_lanes) if self.num_lanes <= count else np.asarray([lane % count])
         order = Permutation(len(positions), stream_seed(self.seed, epoch, lane, pass_number, _PASS_STREAM))
-        sharing, turn = 1, 0
+        return shards(positions)[order(np.arange(len(positions)))].tolist()
+
+    def _one_pass(self, shards: Sequence[int], lane: int) -> Iterator[Item]:
+        """Yield the images of a lane's shards; lanes share shards if these are few."""
+        count, sharing, turn = len(self.urls), 1, 0
         if self.num_lanes > count:
             sharing, turn = len(range(lane % count, self.num_lanes, count)), lane // count
         failed = 0
-        for shard in shards(positions)[order(np.arange(len(positions)))].tolist():
-            faults = len(self.reader.faults)
+        for shard in shards:
+            faults, missing = len(self.reader.faults), self.reader.num_missing
             for number, item in enumerate(self.reader.images(self.urls[shard])):
                 failed = -1
                 if number % sharing == turn and item[0] not in self.excluded:
                     yield item
-            failed += failed >= 0 and len(self.reader.faults) > faults and not self.reader.missing
+            failed += failed >= 0 and len(self.reader.faults) > faults and self.reader.num_missing == missing
             if failed >= _MAX_FAILED:
                 self._give_up(lane, f"{failed} consecutive shards cannot be read")
 

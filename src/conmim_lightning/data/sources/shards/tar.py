@@ -44,19 +44,11 @@ class _Members:
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     label_of: dict[str, int] = field(default_factory=dict)  # by sample
-    seen: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
-    special: list[str] = field(default_factory=list)  # links, devices, sparse files
 
     def summary(self) -> list[str]:
         """Return all faults, one sentence each."""
-        sentences = {
-            "members with the name of an earlier one are left out": self.repeated,
-            "members that are not files (links, devices, sparse files) are left out": self.special,
-        }
-        counted = [f"{len(names)} {text}, the first is {names[0]!r}" for text, names in sentences.items() if names]
-        return self.faults + counted + self.chosen.summary()
+        return self.faults + self.chosen.summary()
 
     def add(self, name: str, offset: int, size: int) -> None:
         """Add a possible image; consecutive ones of a sample are decided together."""
@@ -119,25 +111,11 @@ def _read_headers(archive: tarfile.TarFile, path: str, members: _Members) -> Non
             if member.isreg() and member.offset_data + member.size > size:
                 members.faults.append(f"truncated: it ends within {member.name!r}")
                 return
-            if _is_valid(member, members):
+            if members.chosen.is_new_file(member):
                 _add(member, path, members)
         _check_end(archive, path, members)
     except tarfile.TarError as error:
         members.faults.append(f"truncated or damaged after {len(members.names)} images: {error}")
-
-
-def _is_valid(member: tarfile.TarInfo, members: _Members) -> bool:
-    """Return whether a member is a new regular file; record it as seen or as a fault."""
-    if member.isdir():
-        return False
-    if not member.isreg() or member.sparse is not None:  # type: ignore[attr-defined]
-        members.special.append(member.name)
-    elif member.name in members.seen:
-        members.repeated.append(member.name)
-    else:
-        members.seen.add(member.name)
-        return True
-    return False
 
 
 def _add(member: tarfile.TarInfo, path: str, members: _Members) -> None:
