@@ -8,11 +8,12 @@ import pytest
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "conmim_lightning"
-COMMANDS = ("train", "evaluate", "visualize", "inspect", "export", "plan", "benchmark")
+COMMANDS = ("train", "evaluate", "visualize", "inspect", "export", "embed", "plan", "benchmark")
 EVERYWHERE = {"numpy", "PIL", "tqdm", *sys.stdlib_module_names}
 
 ALLOWED = {
-    "commands": {"callbacks", "config", "data", "evaluate", "models", "profiling", "runtime", "weights"}
+    "commands": {"callbacks", "config", "data", "embedding", "evaluate", "inference", "models", "profiling"}
+    | {"runtime", "weights"}
     | {"files", "signals", "slurm", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
     "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
@@ -53,6 +54,9 @@ ALLOWED = {
     "tasks": {"batches", "losses", "metrics", "models", "optim", "perturbation", "probes", "rng", "weights"}
     | {"lightning", "timm", "torch", "torchmetrics"},
     "probes": {"metrics", "models", "optim", "torch"},
+    "embedding": {"data", "files", "models", "lightning", "pyarrow", "safetensors", "torch"},
+    "inference": {"batches", "config", "data", "models", "perturbation", "runtime", "weights"}
+    | {"hydra", "timm", "torch"},
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
     "weights": {"files", "safetensors", "scipy", "timm", "torch"},
     "data": {"batches", "files", "signals", "masking", "perturbation", "rng"}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from conmim_lightning.data.datamodules.dense import DenseDataModule
     from conmim_lightning.data.datamodules.imagenet import ImageNetDataModule
     from conmim_lightning.data.datamodules.pretrain import PretrainDataModule
+    from conmim_lightning.inference.load import load
     from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
     from conmim_lightning.models.backbones import timm_vit, vit, vit_base, vit_large, vit_small
     from conmim_lightning.models.conmim import ConMIM
@@ -41,6 +42,7 @@ _MODULES = {
     "RunCheckpoint": "callbacks.checkpoint",
     "Schedule": "optim.recipe",
     "SegmentationTask": "tasks.segmentation",
+    "load": "inference.load",
     "timm_vit": "models.backbones",
     "vit": "models.backbones",
     "vit_base": "models.backbones",
@@ -65,6 +67,7 @@ __all__ = [
     "RunCheckpoint",
     "Schedule",
     "SegmentationTask",
+    "load",
     "timm_vit",
     "vit",
     "vit_base",

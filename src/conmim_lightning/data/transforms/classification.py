@@ -50,19 +50,23 @@ class TrainTransform:
 
 
 class EvaluationTransform:
-    """Resize the shorter side, bicubic, and crop the central square.
+    """Resize the shorter side and crop the central square.
 
     official: resize to 256, crop 224; for sizes of at least 384 pixels, resize to the size itself.
 
     Args:
         size: pixels per side of the result.
         resize: pixels of the shorter side before the crop, at least ``size``; null for ``size``.
+        interpolation: "bicubic" (official) or "bilinear", both with antialiasing.
 
     Raises:
-        ValueError: resize is below size.
+        ValueError: resize is below size, or the interpolation is unknown.
     """
 
-    def __init__(self, size: int, *, resize: int | None = None) -> None:
+    def __init__(self, size: int, *, resize: int | None = None, interpolation: str = "bicubic") -> None:
+        if interpolation not in ("bicubic", "bilinear"):
+            raise ValueError(f"interpolation must be bicubic or bilinear, got {interpolation!r}")
+        self.interpolation = interpolation
         self.size = size
         self.resize = size if resize is None else resize
         if not 1 <= size <= self.resize:
@@ -76,7 +80,7 @@ class EvaluationTransform:
         long = int(self.resize * long / short)
         target = (self.resize, long) if height <= width else (long, self.resize)
         if target != (height, width):
-            pixels = interpolate(pixels[None], target, mode="bicubic", antialias=True)[0]
+            pixels = interpolate(pixels[None], target, mode=self.interpolation, antialias=True)[0]
         top, left = (round((side - self.size) / 2) for side in target)
         return pixels[:, top : top + self.size, left : left + self.size].contiguous()
 

@@ -1,0 +1,1 @@
+"""Features of whole collections, written to a file."""
