@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PARALLEL := --numprocesses=2 --dist=loadfile  # each process uses one core
 
 .DEFAULT_GOAL := help
 
@@ -21,13 +22,13 @@ demo: $(READY)  ## pre-train a small ViT on synthetic scenes, on a CPU, in about
 	$(BIN)/python -m conmim_lightning.train experiment=quickstart trainer=cpu logger=csv
 
 test: $(READY)  ## all tests that this machine can run
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest -m 'not gpu' $(PARALLEL)
 
 check: $(READY)  ## formatting, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -m 'not gpu and not slow and not ddp'
+	$(BIN)/python -m pytest -m 'not gpu and not slow and not ddp' $(PARALLEL)
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff format .

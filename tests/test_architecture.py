@@ -58,7 +58,8 @@ ALLOWED = {
     "inference": {"batches", "config", "data", "models", "perturbation", "runtime", "weights"}
     | {"hydra", "timm", "torch"},
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
-    "weights": {"files", "safetensors", "scipy", "timm", "torch"},
+    "weights": {"files", "safetensors", "scipy", "timm", "torch"}
+    | {"onnx", "onnxruntime", "onnxscript", "transformers"},
     "data": {"batches", "files", "signals", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
     | {

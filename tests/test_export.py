@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import onnxruntime
 import pytest
 import timm
 import torch
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 
 from conmim_lightning.config.check import CONF_DIR
 from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.export import run as run_export
+from conmim_lightning.runtime.restore import restored_task
 from conmim_lightning.train import run as train
 from conmim_lightning.weights.checkpoint import read_checkpoint
 from conmim_lightning.weights.read import read_weights
@@ -38,6 +41,37 @@ assert not [name for name in sys.modules if "conmim" in name]
 config = model.pretrained_cfg
 print(config["label_names"][0], round(config["crop_pct"], 3))
 """
+
+
+OTHERS = {
+    "huggingface": ("transformers", """
+import transformers
+model = transformers.AutoModelForImageClassification.from_pretrained(sys.argv[1])
+with torch.no_grad():
+    result = model(images).logits
+print(model.config.id2label[0])
+"""),
+    "onnx": ("onnxruntime", """
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+result = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+print(session.get_modelmeta().custom_metadata_map["classes"])
+"""),
+    "torch": ("torch", """
+with torch.no_grad():
+    result = torch.export.load(sys.argv[1]).module()(images)
+print("")
+"""),
+    "timm in transformers": ("transformers", """
+import transformers
+model = transformers.AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+with torch.no_grad():
+    result = model(images).logits
+processor = transformers.AutoImageProcessor.from_pretrained(sys.argv[1])
+print(model.config.id2label[0], type(processor).__name__)
+"""),
+}  # fmt: skip
+"""Library and script by format."""
 
 
 def in_timm(script, folder, images, tmp_path):
@@ -128,6 +162,7 @@ def test_a_classifier_in_timm_and_back(labelled_runs, tmp_path):
     output, result = in_timm(CLASSIFIER, out, images, tmp_path)
     assert output.split() == [read_checkpoint(folder / "finetuned")["classes"][0], "1.0"]
     assert "has 6 classes" in (out / "README.md").read_text()
+    assert "| test/top1 |" in (out / "README.md").read_text() or "| val/top1 |" in (out / "README.md").read_text()
     frozen = [item for item in changes if "weights" not in item]
     frozen += [
         f"backbone.weights={out}",
@@ -174,3 +209,47 @@ def test_a_damaged_export_is_noticed(labelled_runs, tmp_path):
         ValueError, match=r"model.safetensors' is damaged: its SHA-256 differs from that in config.json"
     ):
         read_weights(str(out))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", OTHERS)
+def test_a_classifier_without_this_project(labelled_runs, tmp_path, form):
+    folder, _ = labelled_runs
+    kind = form.split()[0]
+    output = f"{tmp_path}/out{ {'onnx': '.onnx', 'torch': '.pt2'}.get(kind, '') }".replace(" ", "")
+    run_export(configure("export", tmp_path, f"checkpoint={folder}/finetuned", f"output={output}", f"format={kind}"))
+    script = "import sys, torch\nimages = torch.load(sys.argv[2])\n" + OTHERS[form][1]
+    script += "torch.save(result, sys.argv[3])\nassert not [name for name in sys.modules if 'conmim' in name]\n"
+    images = torch.randn(2, 3, 32, 32)
+    text, result = in_timm(script, output, images, tmp_path)
+    with torch.no_grad():
+        expected = restored_task(str(folder / "finetuned"))[0].eval()(images)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+    assert form == "torch" or read_checkpoint(folder / "finetuned")["classes"][0] in text
+
+
+@pytest.mark.slow
+def test_dense_models(dense_runs, tmp_path):
+    """Segmenters as graphs; a format that lacks them, and detectors, say so."""
+    own = [f"checkpoint={dense_runs}/segmentation"]
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        expected = restored_task(str(dense_runs / "segmentation"))[0].eval().model(images).scores
+    run_export(configure("export", tmp_path, *own, f"output={tmp_path}/x.onnx", "format=onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
+    scores = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
+    run_export(configure("export", tmp_path, *own, f"output={tmp_path}/x.pt2", "format=torch"))
+    with torch.no_grad():
+        scores = torch.export.load(tmp_path / "x.pt2").module()(images)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
+    for kind, run, message in (
+        ("timm", "segmentation", "timm has no segmenter of this architecture; use format=onnx"),
+        ("onnx", "coco", "a detector is no graph of fixed operations"),
+        ("torch", "coco", "a detector is no graph of fixed operations"),
+        ("huggingface", "coco", "transformers has no detector of this architecture; use conmim_lightning.load"),
+    ):
+        suffix = {"onnx": ".onnx", "torch": ".pt2"}.get(kind, "")
+        with pytest.raises(ValueError, match=message):
+            run_export(configure("export", tmp_path, f"checkpoint={dense_runs}/{run}", f"output={tmp_path}/y{suffix}",
+                                 f"format={kind}"))  # fmt: skip

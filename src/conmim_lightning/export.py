@@ -1,12 +1,12 @@
 """Export weights: ``python -m conmim_lightning.export checkpoint=runs/.../last.ckpt output=my-vit``.
 
 Write the encoder of the teacher or student, or a fine-tuned model with or without its classifier, in a format that
-does not need this project; by default, a folder for timm:
+does not need this project: format=timm (the default), huggingface, onnx or torch.
 
     timm.create_model("local-dir:my-vit", pretrained=True, num_classes=0)
 """
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from omegaconf import DictConfig
 from conmim_lightning.config.check import CONF_DIR, check
 from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import run_command
+from conmim_lightning.weights.model_card import model_card
 
 if TYPE_CHECKING:
     from conmim_lightning.weights.checkpoint import Checkpoint
+    from conmim_lightning.weights.exported import ExportedModel
 
 
 def run(cfg: DictConfig) -> str:
@@ -41,26 +43,30 @@ def run(cfg: DictConfig) -> str:
     quiet_libraries()
     writer = instantiate(config["format"])
     task, checkpoint = restored_task(config["checkpoint"], trust=config["trust"])
-    if not hasattr(task, "backbone"):
-        raise ValueError(
-            f"checkpoint {config['checkpoint']!r} is of {type(task).__name__}, whose backbone is adapted to maps; only "
-            "those of pre-training and classification are exported"
-        )
-    model = _exported(task.backbone(branch), checkpoint, branch, head)
+    task.eval()
+    metrics = _metrics(Path(config["checkpoint"]))
+    dense = not hasattr(task, "backbone")
+    model = _dense(task, checkpoint, metrics) if dense else _exported(task, checkpoint, branch, head, metrics)
     if head and not model.classes:
         raise ValueError(f"checkpoint {config['checkpoint']!r} has no classifier to export; leave out head=true")
     return writer.write(model, Path(config["output"]))
 
 
-def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool | None) -> Any:
-    """Return the model to export and the facts about it that a format needs."""
+def _exported(
+    task: Any, checkpoint: "Checkpoint", branch: str, head: bool | None, metrics: dict[str, float]
+) -> "ExportedModel":
+    """Return the encoder or classifier to export, and the facts about it that a format needs."""
     from conmim_lightning.models.backbones import info_of
+    from conmim_lightning.models.normalize import Normalize
     from conmim_lightning.weights.exported import ExportedModel
+    from conmim_lightning.weights.graphs import TokenGraph
 
+    backbone = task.backbone(branch)
     data, info = checkpoint["run"]["config"]["data"], info_of(backbone)
     assert info is not None
     classes = checkpoint.get("classes", []) if backbone.num_classes and head is not False else []
     evaluation = data.get("evaluation_transform", {})
+    channels = backbone.patch_embed.proj.weight.shape[1]
     return ExportedModel(
         backbone=backbone,
         architecture=info.architecture,
@@ -70,44 +76,44 @@ def _exported(backbone: Any, checkpoint: "Checkpoint", branch: str, head: bool |
         crop_pct=evaluation["size"] / evaluation["resize"] if evaluation.get("resize") else 1.0,
         classes=classes,
         head=head is not False,
-        card=_card(checkpoint, backbone, branch, classes),
+        card=model_card(checkpoint, width=backbone.embed_dim, branch=branch, classes=classes, metrics=metrics),
+        kind="classifier" if classes else "encoder",
+        graph=backbone if classes else TokenGraph(backbone),
+        image=(channels, *backbone.patch_embed.img_size),
+        normalize=Normalize(data["mean"], data["std"]),
     )
 
 
-def _card(checkpoint: "Checkpoint", backbone: Any, branch: str, classes: Sequence[str]) -> str:
-    """Return the model card: content and origin of the weights."""
-    record = checkpoint["run"]
-    versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    start = record["config"]["backbone"].get("weights") or "random initialisation"
-    content = {
-        "PretrainTask": f"The {branch}'s encoder",
-        "ClassificationTask": f"A model fine-tuned with labels (from {start})",
-    }.get(record["config"]["task"]["_target_"].rsplit(".", 1)[-1], f"An encoder (from {start}; not trained further)")
-    return f"""# ConMIM vision Transformer
+def _dense(task: Any, checkpoint: "Checkpoint", metrics: dict[str, float]) -> "ExportedModel":
+    """Return the segmenter or detector to export."""
+    from conmim_lightning.models.normalize import Normalize
+    from conmim_lightning.weights.exported import ExportedModel
+    from conmim_lightning.weights.graphs import ScoreGraph
 
-{content} after {checkpoint["global_step"]} optimizer steps, written by conmim-lightning, an implementation of masked
-image modeling with denoising contrast ([ConMIM](https://arxiv.org/abs/2205.09616)). {_describe_classes(classes)}
-
-```python
-import timm
-model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True, num_classes=0)
-tokens = model.forward_features(images)  # (B, prefix + patches, {backbone.embed_dim})
-```
-
-Images of {record["config"]["backbone"].get("img_size")} pixels, normalised with the mean and std in `config.json`. The
-weights were trained on images only; their use is subject to the terms of those images.
-
-- command: `{" ".join(record["command"])}`
-- commit: {record["git"]}
-- {versions}
-"""
+    data, size = checkpoint["run"]["config"]["data"], task.model.maps.size
+    is_segmenter, backbone = hasattr(task, "inference"), task.timm_model
+    return ExportedModel(
+        backbone=backbone,
+        architecture=None,
+        arguments={},
+        mean=data["mean"],
+        std=data["std"],
+        crop_pct=1.0,
+        classes=task.classes,
+        head=True,
+        card=model_card(checkpoint, width=backbone.embed_dim, branch="", classes=task.classes, metrics=metrics),
+        kind="segmenter" if is_segmenter else "detector",
+        graph=ScoreGraph(task.model) if is_segmenter else None,
+        image=(len(data["mean"]), size, size),
+        normalize=Normalize(data["mean"], data["std"]),
+    )
 
 
-def _describe_classes(classes: Sequence[str]) -> str:
-    if not classes:
-        return "It has no classifier."
-    shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-    return f"Its classifier has {len(classes)} classes (omit `num_classes=0` to keep it): {shown}."
+def _metrics(checkpoint: Path) -> dict[str, float]:
+    """Return the final metrics of a checkpoint's run; empty if it has none."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+    path = folder / "metrics.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 @hydra.main(version_base="1.3", config_path=CONF_DIR, config_name="export")

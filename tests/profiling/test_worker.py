@@ -1,8 +1,8 @@
 import os
-import signal
 
 import pytest
 import torch
+from counter import Counter
 
 from conmim_lightning.profiling.worker import OutOfMemoryError, Worker, sendable
 
@@ -21,25 +21,6 @@ from conmim_lightning.profiling.worker import OutOfMemoryError, Worker, sendable
 def test_exceptions_are_converted_for_the_other_process(error, kind, capfd):
     assert type(sendable(error)) is kind
     assert ("illegal" in capfd.readouterr().err) == (kind is RuntimeError), "unexpected errors are printed"
-
-
-class Counter:
-    """Counts in another process."""
-
-    def __init__(self, start):
-        if start < 0:
-            raise ValueError(f"start must be at least 0, got {start}")
-        self.value = start
-
-    def add(self, number):
-        self.value += number
-        return self.value, os.getpid(), torch.get_num_threads()
-
-    def exit(self, status):
-        os._exit(status)
-
-    def kill(self):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_methods_are_called_in_another_process():

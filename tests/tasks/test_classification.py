@@ -215,7 +215,7 @@ def test_another_normalisation_than_the_weights_warns():
         ({"class_weights": [1.0, 2.0]}, "3 positive numbers"),
         ({"class_weights": "equal"}, "got 'equal'"),
         ({"mixup": lambda x, y: (x, y), "batch_size": 5}, "even batch_size, got 5"),
-        ({"warmup_epochs": 3}, "from 0 to its length, got 3 and 2"),
+        ({"warmup_epochs": 3}, "warmup_epochs must lie between 0 and epochs, 2, got 3"),
         ({"lr_scaling": "square"}, "square"),
     ],
 )

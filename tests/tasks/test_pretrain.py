@@ -148,7 +148,7 @@ def test_a_non_finite_step_may_be_skipped():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"warmup_epochs": 5}, "from 0 to its length, got 5 and 2"),
+        ({"warmup_epochs": 5}, "warmup_epochs must lie between 0 and epochs, 2, got 5"),
         ({"teacher_momentum_start": 1.5}, "1.5"),
         ({"on_non_finite": "ignore"}, "ignore"),
         ({"min_lr": -1.0}, "-1.0"),

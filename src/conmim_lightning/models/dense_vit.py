@@ -107,7 +107,7 @@ class DenseVit(nn.Module):
             prefix = (backbone.cls_token, getattr(backbone, "reg_token", None))
             first = torch.cat([token for token in prefix if isinstance(token, Tensor)], 1)
             first = first if self.prefix_position is None else first + self.prefix_position
-            patches = torch.cat([first.expand(len(patches), -1, -1), patches], 1)
+            patches = torch.cat([first.expand(patches.shape[0], -1, -1), patches], 1)  # len() is not traced
         tokens = backbone.pos_drop(patches)
         return backbone.norm_pre(tokens) if not isinstance(backbone, Beit) else tokens
 

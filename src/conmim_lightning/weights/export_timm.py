@@ -15,7 +15,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from conmim_lightning.files import write_text
-from conmim_lightning.weights.exported import ExportedModel, check_empty, sha256_of
+from conmim_lightning.weights.exported import ExportedModel, check_backbone_alone, check_empty, sha256_of
 from conmim_lightning.weights.state_diff import state_diff
 
 ARCHITECTURES = {
@@ -38,6 +38,7 @@ class TimmFolder:
             ValueError: the family is unknown, the folder is not empty, or timm would build another model.
         """
         check_empty(output)
+        check_backbone_alone(model, "timm")
         architecture, arguments = _recipe(model)
         copy = timm.create_model(architecture, pretrained=False, **arguments)
         state = model.backbone.state_dict()
@@ -58,6 +59,9 @@ class TimmFolder:
         output.mkdir(parents=True, exist_ok=True)
         save_for_hf(copy, str(output), model_args=arguments, safe_serialization=True)
         config = json.loads((output / "config.json").read_text())
+        config["model_args"].pop("num_classes")  # it also stands beside them; transformers passes it twice otherwise
+        if names := config["pretrained_cfg"].pop("label_names", None):
+            config["label_names"] = names  # where transformers looks for them; timm looks in both places
         config["sha256"] = sha256_of(output / "model.safetensors")  # timm ignores it, ``read_weights`` compares it
         write_text(output / "config.json", json.dumps(config, indent=2))
         write_text(output / "README.md", model.card)

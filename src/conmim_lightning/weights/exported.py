@@ -3,16 +3,18 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import nn
 
+Kind = Literal["encoder", "classifier", "segmenter", "detector"]
+
 
 class ExportedModel(NamedTuple):
-    """A backbone to export, and the facts about it that a format needs.
+    """A model to export, and the facts about it that a format needs.
 
     Attributes:
-        backbone: timm model.
+        backbone: timm model; of a segmenter or detector, without the modules that it does not need.
         architecture: timm's model name; None for a family that is built only from its arguments.
         arguments: arguments of timm's ``create_model``, or of the family's class.
         mean: mean of its training images per channel, on a scale of 0 to 1.
@@ -21,6 +23,11 @@ class ExportedModel(NamedTuple):
         classes: class names of the exported classifier; empty if there is none.
         head: whether the classifier is exported.
         card: model card in Markdown.
+        kind: what the model computes.
+        graph: module from normalised (B, C, H, W) images to one tensor: the tokens of an encoder, (B, T, D), the logits
+            of a classifier, (B, K), or the scores of a segmenter, (B, K, H, W); None of a detector.
+        image: channels, height and width of the images.
+        normalize: module that converts uint8 images to normalised ones.
     """
 
     backbone: nn.Module
@@ -32,6 +39,10 @@ class ExportedModel(NamedTuple):
     classes: Sequence[str]
     head: bool
     card: str
+    kind: Kind = "encoder"
+    graph: nn.Module | None = None
+    image: tuple[int, int, int] = (3, 224, 224)
+    normalize: nn.Module | None = None
 
 
 class ExportFormat(Protocol):
@@ -53,6 +64,13 @@ def check_empty(output: Path) -> None:
     """Raise ValueError unless the output does not exist or is an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output {str(output)!r} exists and is not an empty folder")
+
+
+def check_backbone_alone(model: ExportedModel, library: str) -> None:
+    """Raise ValueError for a segmenter or detector, which a format of a library cannot represent."""
+    if model.kind in ("segmenter", "detector"):
+        formats = "format=onnx and format=torch" if model.kind == "segmenter" else "conmim_lightning.load"
+        raise ValueError(f"{library} has no {model.kind} of this architecture; use {formats}")
 
 
 def sha256_of(path: Path) -> str:

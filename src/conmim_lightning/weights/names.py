@@ -69,6 +69,33 @@ def backbone_names(state: Mapping[str, Tensor], branch: str) -> dict[str, Tensor
     return _without_pretext(inner)
 
 
+def hugging_face_state(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a timm model's tensors by the names of one of Hugging Face's models.
+
+    What timm lacks keeps its value, such as the token for masks; a ViT's pooler becomes the identity.
+
+    Args:
+        target: state dict of Hugging Face's model.
+        state: tensors by timm's names.
+
+    Raises:
+        ValueError: Hugging Face's model has no place for a tensor, or another shape.
+    """
+    result, used = dict[str, Tensor](), set[str]()
+    for name, value in target.items():
+        own = _from_hugging_face(re.sub(r"^(beit|vit|dinov2)\.", "", name)).replace("classifier.", "head.")
+        sources, tensor = _of_timm(own, state)
+        used |= sources
+        if tensor is None:
+            tensor = torch.eye(len(value)) if name.endswith("pooler.dense.weight") else torch.zeros_like(value)
+        result[name] = tensor.clone()
+    if rest := [name for name in state if name not in used]:
+        raise ValueError(f"Hugging Face's model has no place for {len(rest)} tensors, such as {', '.join(rest[:3])}")
+    if other := [name for name, value in target.items() if result[name].shape != value.shape]:
+        raise ValueError(f"Hugging Face's model has another shape of {', '.join(other[:3])}")
+    return result
+
+
 def fit_attention(state: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert biases of attention and layer scales to the names of a model, if both forms mean the same.
 
@@ -155,3 +182,14 @@ def _other_scale(name: str) -> str:
     if match := re.search(r"ls([12])\.gamma$", name):
         return name[: match.start()] + f"gamma_{match[1]}"
     return ""
+
+
+def _of_timm(name: str, state: Mapping[str, Tensor]) -> tuple[set[str], Tensor | None]:
+    """Return the names of timm that a converted name stands for, and its tensor; None if timm has none."""
+    match = re.fullmatch(r"(.*attn\.)([qkv])\.(weight|bias)", name)
+    if match is None:
+        return {name}, state.get(name)
+    block, kind, leaf = match.groups()
+    if f"{block}qkv.{leaf}" in state:
+        return {f"{block}qkv.{leaf}"}, state[f"{block}qkv.{leaf}"].chunk(3)["qkv".index(kind)]
+    return {f"{block}{kind}_bias"}, state.get(f"{block}{kind}_bias")

@@ -105,7 +105,7 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         arguments,
         pretrained.get("mean"),
         pretrained.get("std"),
-        pretrained.get("label_names") or (),
+        config.get("label_names") or pretrained.get("label_names") or (),
     )
 
 

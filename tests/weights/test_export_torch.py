@@ -1,0 +1,28 @@
+import pytest
+import torch
+from exported_models import exported_model
+
+from conmim_lightning.weights.export_torch import TorchProgram
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("inputs", ["normalized", "uint8"])
+def test_outputs_of_any_batch(tmp_path, classes, inputs):
+    model = exported_model(classes=classes)
+    text = TorchProgram(inputs=inputs).write(model, tmp_path / "x.pt2")
+    assert f'torch.export.load("{tmp_path}/x.pt2").module()(images)' in text
+    program = torch.export.load(tmp_path / "x.pt2").module()
+    for batch in (1, 4):
+        images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
+        normalized = model.normalize(images)
+        with torch.no_grad():
+            expected = model.graph(normalized)
+            outputs = program(images if inputs == "uint8" else normalized)
+        torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_halves_are_smaller(tmp_path):
+    model = exported_model(embed_dim=128)
+    TorchProgram().write(model, tmp_path / "x.pt2")
+    TorchProgram(half=True).write(model, tmp_path / "y.pt2")
+    assert (tmp_path / "y.pt2").stat().st_size < 0.7 * (tmp_path / "x.pt2").stat().st_size
