@@ -10,6 +10,7 @@ from conmim_lightning.models.normalize import Normalize
 from conmim_lightning.weights.exported import ExportedModel
 from conmim_lightning.weights.graphs import TokenGraph
 
+SMALL: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 8}
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 
 
@@ -26,8 +27,7 @@ def randomized(model: nn.Module) -> nn.Module:
 def exported_model(*, classes: int = 0, **changes: Any) -> ExportedModel:
     """A small encoder, or a classifier of some classes."""
     pooling = {"global_pool": "avg", "shared_rel_pos_bias": False} if classes else {}
-    arguments = {"embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32, "patch_size": 8, "num_classes": classes}
-    backbone = randomized(vit(**(arguments | pooling | changes)))
+    backbone = randomized(vit(**(SMALL | {"num_classes": classes} | pooling | changes)))
     info = info_of(backbone)
     assert info is not None
     return ExportedModel(

@@ -8,7 +8,11 @@ import tifffile
 import timm
 import torch
 from downstream_runs import configure, export
+from hydra import compose, initialize_config_dir
 
+from conmim_lightning import load
+from conmim_lightning.config.check import CONF_DIR
+from conmim_lightning.embed import run as embed
 from conmim_lightning.inspect import run as inspect
 from conmim_lightning.train import run
 
@@ -47,7 +51,15 @@ def collection(tmp_path):
     return tmp_path / "set"
 
 
-def test_pre_training_probe_and_export(composed, collection, tiny, tmp_path):
+def compose_embed(folder, *overrides):
+    """The configuration of ``embed``."""
+    with initialize_config_dir(CONF_DIR, version_base="1.3"):
+        return compose(
+            "embed", [f"output={folder}/x.npy", f"paths.run_dir={folder}", "trainer=cpu", "num_workers=0", *overrides]
+        )
+
+
+def test_pre_training_probe_export_and_embed(composed, collection, tiny, tmp_path):
     own = [word for word in tiny if not word.startswith("data")]
     paths = [f"data.root={collection}/train", f"data.labelled_root={collection}", f"paths.run_dir={tmp_path}/run"]
     more = [
@@ -70,6 +82,10 @@ def test_pre_training_probe_and_export(composed, collection, tiny, tmp_path):
     with torch.no_grad():
         tokens, expected = model.forward_features(images)[:, 1:], trainer.lightning_module.eval()(images)
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
+    embed(compose_embed(tmp_path, f"checkpoint={tmp_path}/run", f"images={collection}/val"))
+    assert np.load(tmp_path / "x.npy").shape == (12, tokens.shape[2])
+    names = [f"{collection}/val/{line}" for line in (tmp_path / "x.tsv").read_text().splitlines()[1:]]
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), load(tmp_path / "run").features(names).numpy(), atol=1e-5)
 
 
 def test_inspection(collection, tmp_path):

@@ -6,8 +6,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exported_models import MEAN, exported_model
+from exported_models import MEAN, SMALL, exported_model
 
+from conmim_lightning.models.backbones import vit
 from conmim_lightning.weights.export_onnx import OnnxFile
 from conmim_lightning.weights.graphs import Graph
 
@@ -26,6 +27,19 @@ def test_tokens_of_any_batch(tmp_path, positions):
         images = torch.randn(batch, 3, 32, 32)
         with torch.no_grad():
             expected = model.backbone.forward_features(images)
+        np.testing.assert_allclose(run(tmp_path / "x.onnx", images), expected.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["absolute", "rotary"])
+def test_images_of_any_size(tmp_path, positions):
+    model = exported_model(positions=positions, shared_rel_pos_bias=False)
+    OnnxFile(any_size=True).write(model, tmp_path / "x.onnx")
+    larger = vit(**(SMALL | {"positions": positions, "timm_args": {"dynamic_img_size": True}})).eval()
+    larger.load_state_dict(model.backbone.state_dict())
+    for size in ((32, 32), (64, 24)):
+        images = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            expected = larger.forward_features(images)
         np.testing.assert_allclose(run(tmp_path / "x.onnx", images), expected.numpy(), atol=1e-4)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from exported_models import exported_model
+from exported_models import SMALL, exported_model
 
+from conmim_lightning.models.backbones import vit
 from conmim_lightning.weights.export_torch import TorchProgram
 
 
@@ -19,6 +20,22 @@ def test_outputs_of_any_batch(tmp_path, classes, inputs):
             expected = model.graph(normalized)
             outputs = program(images if inputs == "uint8" else normalized)
         torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["absolute", "rotary"])
+def test_images_of_any_size(tmp_path, positions):
+    model = exported_model(positions=positions, shared_rel_pos_bias=False)
+    text = TorchProgram(any_size=True).write(model, tmp_path / "x.pt2")
+    assert "(batch, 3, a multiple of 8, a multiple of 8)" in text
+    program = torch.export.load(tmp_path / "x.pt2").module()
+    larger = vit(**(SMALL | {"positions": positions, "timm_args": {"dynamic_img_size": True}})).eval()
+    larger.load_state_dict(model.backbone.state_dict())
+    for size in ((32, 32), (64, 24)):
+        images = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), larger.forward_features(images), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"belong to one size of images; set format\.any_size=false"):
+        TorchProgram(any_size=True).write(exported_model(), tmp_path / "y.pt2")
 
 
 def test_halves_are_smaller(tmp_path):

@@ -147,7 +147,7 @@ def bad(name, tmp_path):
         ("numbers.pth", r"holds no weights but \['epoch', 'loss'\]"),
         ("tensor.pth", "holds no weights but a Tensor"),
         ("headless.ckpt", "a run that has no backbone"),
-        ("broken_folder", "is not the configuration of a timm model"),
+        ("broken_folder", "is not the configuration of a model: Expecting property"),
     ],
 )
 def test_bad_locations(tmp_path, monkeypatch, name, message):

@@ -1,6 +1,5 @@
 """Loading of trained models for use in other programs."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from conmim_lightning.models.backbones import Backbone, vit
 from conmim_lightning.perturbation.apply import IMAGENET_MEAN, IMAGENET_STD
 from conmim_lightning.runtime.restore import restored_task
 from conmim_lightning.weights.huggingface_config import backbone_arguments, class_names
-from conmim_lightning.weights.read import Branch, read_weights
+from conmim_lightning.weights.read import Branch, read_config, read_weights
 
 LoadedModel = LoadedEncoder | LoadedClassifier | LoadedSegmenter | LoadedDetector
 
@@ -56,7 +55,7 @@ def load(source: str | Path, *, branch: Branch = "teacher", trust: Sequence[str]
     if path.suffix == _CHECKPOINT or (path / "checkpoints").is_dir():
         return _from_checkpoint(str(path), branch, trust)
     if (path / "config.json").is_file():
-        config = json.loads((path / "config.json").read_text("utf-8"))
+        config = read_config(path / "config.json")
         return _from_transformers(path, config) if "model_type" in config else _from_timm(f"local-dir:{path}")
     if path.exists():
         raise ValueError(
@@ -118,7 +117,8 @@ def _from_timm(name: str) -> LoadedEncoder:
 
 def _from_transformers(path: Path, config: dict[str, Any]) -> LoadedEncoder:
     backbone = vit(**backbone_arguments(config), weights=str(path))
-    settings = _json(path / "preprocessor_config.json")
+    stored = path / "preprocessor_config.json"
+    settings = read_config(stored) if stored.is_file() else {}
     mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
     size = config.get("image_size", 224)
     resize = settings.get("size") or {}
@@ -141,7 +141,3 @@ def _class_names(count: int) -> list[str]:
         return [str(number) for number in range(count)]
     info = ImageNetInfo()
     return [str(info.index_to_description(index)) for index in range(count)]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

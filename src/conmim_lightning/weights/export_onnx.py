@@ -16,7 +16,7 @@ _OPSETS = (18, 23)
 
 
 class OnnxFile:
-    """Export format: one ``.onnx`` with any batch size and a fixed image size.
+    """Export format: one ``.onnx`` with any batch size.
 
     Class names, mean and standard deviation are in the file's metadata.
 
@@ -24,14 +24,18 @@ class OnnxFile:
         opset: version of the operators, 18 to 23.
         inputs: "normalized" images, float32, or "uint8" images; of the model's size, so resized and cropped.
         half: whether weights and operations are float16.
+        any_size: whether height and width may be any multiples of the patch size; absolute and rotary positions alone.
     """
 
-    def __init__(self, *, opset: int = 18, inputs: Inputs = "normalized", half: bool = False) -> None:
+    def __init__(
+        self, *, opset: int = 18, inputs: Inputs = "normalized", half: bool = False, any_size: bool = False
+    ) -> None:
         if not _OPSETS[0] <= opset <= _OPSETS[1]:
             raise ValueError(f"format.opset must lie in {_OPSETS[0]} to {_OPSETS[1]}, got {opset}")
         self.opset = opset
         self.inputs: Inputs = inputs
         self.half = half
+        self.any_size = any_size
 
     def write(self, model: ExportedModel, output: Path) -> str:
         """Write the file, after comparing its outputs with the model's.
@@ -42,7 +46,7 @@ class OnnxFile:
         """
         runtime = _onnxruntime()
         check_file(output, ".onnx")
-        graph = Graph(_copy(model), self.inputs, self.half)
+        graph = Graph(_copy(model), self.inputs, self.half, any_size=self.any_size)
         size = sum(value.numel() * value.element_size() for value in graph.module.state_dict().values())
         if size >= _LARGEST:
             raise ValueError(
@@ -50,9 +54,9 @@ class OnnxFile:
             )
         program: Any = torch.onnx.export(
             graph.module,
-            (graph.example(2),),
+            (graph.traced_example(),),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=graph.dynamic_shapes,
             input_names=["images"],
             output_names=[graph.output],
             opset_version=self.opset,

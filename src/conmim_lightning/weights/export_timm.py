@@ -39,7 +39,7 @@ class TimmFolder:
         """
         check_empty(output)
         check_backbone_alone(model, "timm")
-        architecture, arguments = _recipe(model)
+        architecture, arguments = recipe(model)
         copy = timm.create_model(architecture, pretrained=False, **arguments)
         state = model.backbone.state_dict()
         state = {name: value for name, value in state.items() if model.head or not name.startswith("head.")}
@@ -68,7 +68,7 @@ class TimmFolder:
         return f'timm.create_model("local-dir:{output}", pretrained=True, num_classes=0)'
 
 
-def _recipe(model: ExportedModel) -> tuple[str, dict[str, Any]]:
+def recipe(model: ExportedModel) -> tuple[str, dict[str, Any]]:
     """Return timm's name of the architecture, and all arguments that build the model from it."""
     without_head = {} if model.head else {"num_classes": 0}
     if model.architecture is None:

@@ -10,16 +10,18 @@ from conmim_lightning.weights.graphs import Graph, Inputs, check_file, copied, d
 
 
 class TorchProgram:
-    """Export format: one ``.pt2`` with any batch size and a fixed image size.
+    """Export format: one ``.pt2`` with any batch size.
 
     Args:
         inputs: "normalized" images, float32, or "uint8" images; of the model's size, so resized and cropped.
         half: whether weights and operations are float16.
+        any_size: whether height and width may be any multiples of the patch size; absolute and rotary positions alone.
     """
 
-    def __init__(self, *, inputs: Inputs = "normalized", half: bool = False) -> None:
+    def __init__(self, *, inputs: Inputs = "normalized", half: bool = False, any_size: bool = False) -> None:
         self.inputs: Inputs = inputs
         self.half = half
+        self.any_size = any_size
 
     def write(self, model: ExportedModel, output: Path) -> str:
         """Write the file, after comparing its outputs with the model's.
@@ -29,10 +31,8 @@ class TorchProgram:
         """
         check_file(output, ".pt2")
         copy = model._replace(graph=None if model.graph is None else copied(model.graph))
-        graph = Graph(copy, self.inputs, self.half)
-        program = torch.export.export(
-            graph.module, (graph.example(2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        graph = Graph(copy, self.inputs, self.half, any_size=self.any_size)
+        program = torch.export.export(graph.module, (graph.traced_example(),), dynamic_shapes=graph.dynamic_shapes)
         with replacing(output) as temporary:
             torch.export.save(program, temporary)
             written = torch.export.load(temporary).module()

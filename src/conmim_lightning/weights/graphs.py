@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import timm
 import torch
 from torch import Tensor, nn
 
+from conmim_lightning.weights.export_timm import recipe
 from conmim_lightning.weights.exported import ExportedModel
 
 Inputs = Literal["normalized", "uint8"]
@@ -69,38 +71,56 @@ class Graph:
         inputs: "normalized" images, float32; or "uint8" images, which the graph normalises. The images have the size
             of the model in both cases.
         half: whether weights and operations are float16; inputs and outputs stay float32.
+        any_size: whether height and width may be any multiples of the patch size.
 
     Raises:
-        ValueError: the inputs are unknown, or the model is a detector.
+        ValueError: the inputs are unknown, the model is a detector, or its positions belong to one size.
     """
 
-    def __init__(self, model: ExportedModel, inputs: Inputs, half: bool) -> None:
+    def __init__(self, model: ExportedModel, inputs: Inputs, half: bool, *, any_size: bool = False) -> None:
         if inputs not in ("normalized", "uint8"):
             raise ValueError(f"format.inputs must be normalized or uint8, got {inputs!r}")
-        if model.graph is None or model.normalize is None:
-            raise ValueError(
-                "a detector is no graph of fixed operations, as its number of boxes depends on the image; use"
-                " conmim_lightning.load"
-            )
         self.inputs = inputs
-        self.output = OUTPUTS[model.kind]
         self.image = model.image
         self.expected: list[tuple[Tensor, Tensor]] = []
         self.tolerance = _HALF_TOLERANCE if half else _TOLERANCE
-        exact = self._with_inputs(model.graph, model.normalize)
+        exact = self._with_inputs(*_modules(model))
+        self.output = OUTPUTS[model.kind]
+        self.patch_size = 0
         with torch.no_grad():  # before the weights are rounded; it also fills caches that must not be traced
             for batch in _BATCHES:
                 images = self.example(batch)
                 self.expected.append((images, exact(images)))
-        self.module = self._with_inputs(_Half(model.graph) if half else model.graph, model.normalize)
+            if any_size:
+                model = _of_any_size(model)
+                self.patch_size = int(cast(Any, model.backbone).patch_embed.patch_size[0])
+                images = self.example(2, larger=2 * self.patch_size)
+                self.expected.append((images, self._with_inputs(*_modules(model))(images)))
+        graph, normalize = _modules(model)
+        self.module = self._with_inputs(_Half(graph) if half else graph, normalize)
         self.module.requires_grad_(False)
 
-    def example(self, batch: int) -> Tensor:
-        """Return reproducible images of the inputs' type."""
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, Any]]:
+        """The dimensions that may vary, for torch's exporters."""
+        dims: dict[int, Any] = {0: torch.export.Dim("batch")}
+        if self.patch_size:
+            rows, columns = (torch.export.Dim(name, min=2, max=1024) for name in ("rows", "columns"))
+            dims |= {2: self.patch_size * rows, 3: self.patch_size * columns}
+        return (dims,)
+
+    def example(self, batch: int, larger: int = 0) -> Tensor:
+        """Return reproducible images of the inputs' type, ``larger`` pixels wider, and half as much higher."""
         generator = torch.Generator().manual_seed(batch)
+        channels, height, width = self.image
+        shape = (batch, channels, height + larger // 2, width + larger)
         if self.inputs == "uint8":
-            return torch.randint(0, 256, (batch, *self.image), dtype=torch.uint8, generator=generator)
-        return torch.randn(batch, *self.image, generator=generator)
+            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        return torch.randn(shape, generator=generator)
+
+    def traced_example(self) -> Tensor:
+        """Return the images to trace with; sides that may vary differ, so that they are not taken for one."""
+        return self.example(2, larger=2 * self.patch_size)
 
     def largest_difference(self, run: Callable[[Tensor], Tensor]) -> float:
         """Return the largest difference between a written file's outputs and the model's, for several batch sizes.
@@ -124,6 +144,32 @@ class Graph:
         return (nn.Sequential(normalize, module) if self.inputs == "uint8" else module).eval()
 
 
+def _modules(model: ExportedModel) -> tuple[nn.Module, nn.Module]:
+    """Return graph and normalisation; ValueError for a detector."""
+    if model.graph is None or model.normalize is None:
+        raise ValueError(
+            "a detector is no graph of fixed operations, as its number of boxes depends on the image; use"
+            " conmim_lightning.load"
+        )
+    return model.graph, model.normalize
+
+
+def _of_any_size(model: ExportedModel) -> ExportedModel:
+    """Return a model that takes images of any size, with the same weights.
+
+    Raises:
+        ValueError: the positions belong to one size.
+    """
+    if model.kind == "segmenter" or not hasattr(model.backbone, "dynamic_img_size"):
+        raise ValueError("tables of positions belong to one size of images; set format.any_size=false")
+    architecture, arguments = recipe(model)
+    settings: dict[str, Any] = {**arguments, "dynamic_img_size": True}
+    backbone = timm.create_model(architecture, pretrained=False, **settings).eval()
+    names = backbone.state_dict()
+    backbone.load_state_dict({name: value for name, value in model.backbone.state_dict().items() if name in names})
+    return model._replace(graph=TokenGraph(backbone) if model.kind == "encoder" else backbone)
+
+
 def check_file(output: Path, suffix: str) -> None:
     """Raise ValueError unless an output has a suffix and does not exist."""
     if output.suffix != suffix:
@@ -135,6 +181,8 @@ def check_file(output: Path, suffix: str) -> None:
 def describe(graph: Graph, difference: float) -> str:
     """Return what a written file takes and returns, and how it was compared."""
     channels, height, width = graph.image
+    if graph.patch_size:
+        height, width = (f"a multiple of {graph.patch_size}" for _ in range(2))
     kind = "uint8" if graph.inputs == "uint8" else "normalised float32"
     return (
         f"images: (batch, {channels}, {height}, {width}) {kind}; {graph.output}: float32; largest difference from the"

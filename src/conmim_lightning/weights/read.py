@@ -31,6 +31,7 @@ _BRANCH_WRAPPERS = {
     "teacher": ("teacher", "target_encoder", "state_dict_ema", "model_ema", "ema"),
     "student": ("student", "encoder"),
 }
+_LARGEST_CONFIG = 10_000_000  # bytes
 _SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".tar")
 _BRANCH_PREFIXES = {"teacher": "model.teacher.branch.encoder.backbone.", "student": "model.student.encoder.backbone."}
 _DOWNSTREAM_PREFIXES = ("features.backbone.", "model.maps.backbone.", "model.net.backbone.maps.backbone.", "model.")
@@ -87,14 +88,13 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         return _from_file(path / "checkpoints" / "last.ckpt", branch)
     if not ((path / "model.safetensors").is_file() and (path / "config.json").is_file()):
         raise ValueError(f"folder {str(path)!r} holds no weights; give {ACCEPTED}")
-    try:
-        config = json.loads((path / "config.json").read_text())
-        if "model_type" in config:  # of transformers
-            return _from_file(path / "model.safetensors", branch)
-        pretrained, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
-        digest = config.get("sha256")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{str(path / 'config.json')!r} is not the configuration of a timm model: {error}") from error
+    config = read_config(path / "config.json")
+    if "model_type" in config:  # of transformers
+        return _from_file(path / "model.safetensors", branch)
+    pretrained, arguments = config.get("pretrained_cfg", {}), config.get("model_args", {})
+    if not isinstance(pretrained, dict) or not isinstance(arguments, dict):
+        raise ValueError(f"{str(path / 'config.json')!r} is not the configuration of a timm model")
+    digest = config.get("sha256")
     if digest is not None and digest != sha256_of(path / "model.safetensors"):
         raise ValueError(
             f"{str(path / 'model.safetensors')!r} is damaged: its SHA-256 differs from that in config.json"
@@ -107,6 +107,23 @@ def _from_folder(path: Path, branch: Branch) -> Weights:
         pretrained.get("std"),
         config.get("label_names") or pretrained.get("label_names") or (),
     )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration of timm or transformers.
+
+    Raises:
+        ValueError: the file cannot be read, has more than 10 MB, or is no dictionary in JSON.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError(f"it has more than {_LARGEST_CONFIG} bytes")
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is not the configuration of a model: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} is not the configuration of a model: it is a {type(content).__name__}")
+    return content
 
 
 def _from_file(path: Path, branch: Branch) -> Weights:
