@@ -7,16 +7,18 @@ import pytest
 import torch
 from conftest import beit
 from lightning import Trainer
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 import conmim_lightning
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def snippet() -> str:
-    """The Python lines of README."""
-    (lines,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    return lines
+def snippets() -> list[str]:
+    """The Python lines of README: for use, and for training."""
+    loading, training = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    return [loading, training]
 
 
 def test_every_name_is_importable():
@@ -28,7 +30,7 @@ def test_every_name_is_importable():
 
 def test_the_lines_of_readme_train(scenes_root, tmp_path, monkeypatch):
     """At the size of the README, but for two steps on few images."""
-    lines = snippet()
+    lines = snippets()[1]
     assert len([line for line in lines.splitlines() if line.strip()]) <= 15
     monkeypatch.chdir(tmp_path)
     for old, new in {
@@ -44,6 +46,20 @@ def test_the_lines_of_readme_train(scenes_root, tmp_path, monkeypatch):
     assert names["trainer"].global_step == 2
     assert names["tokens"].shape == (1, 196, 384)
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_the_lines_of_readme_load(labelled_runs, tmp_path, monkeypatch):
+    """Of small models."""
+    folder, _ = labelled_runs
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(load_sample_image("china.jpg")).save(name)
+    lines = (
+        snippets()[0].replace('"runs/mine"', f'"{folder}/pretrained"').replace('"runs/tuned"', f'"{folder}/finetuned"')
+    )
+    names: dict = {}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert names["vectors"].shape == (2, 16)
 
 
 def test_the_defaults_are_those_published_for_vit_l():
