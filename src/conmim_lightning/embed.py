@@ -3,6 +3,7 @@
 The features are those that k-NN and frozen probes use. An interrupted command continues when it is given again.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def run(cfg: DictConfig) -> list[Path]:
     config = check(cfg, "embed")
     from conmim_lightning.data.checks import check_at_least
     from conmim_lightning.embedding.outputs import check_output, write_output
-    from conmim_lightning.embedding.store import ChunkStore
+    from conmim_lightning.embedding.store import Chunk, ChunkStore
 
     quiet_libraries()
     check_devices(config["trainer"])
@@ -45,7 +46,11 @@ def run(cfg: DictConfig) -> list[Path]:
     if missing := store.missing(len(chunks)):
         raise ValueError(f"{len(missing)} of {len(chunks)} chunks are missing; give the command again to continue")
     numbers = range(len(chunks))
-    written = write_output(output, lambda: map(store.read, numbers), task.shapes, chunks.classes)
+
+    def read(features: Sequence[str]) -> Iterator[Chunk]:
+        return (store.read(number, features) for number in numbers)
+
+    written = write_output(output, read, task.shapes, half=config["half"], classes=chunks.classes)
     store.remove()
     return written
 

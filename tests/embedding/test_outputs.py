@@ -25,6 +25,13 @@ def chunks(dtype=np.float32) -> list[Chunk]:
     ]
 
 
+def reader(listed: list[Chunk]):
+    """A function that reads chunks, and counts nothing that was not asked for."""
+    return lambda features: [
+        chunk._replace(features={name: chunk.features[name] for name in features}) for chunk in listed
+    ]
+
+
 def joined(listed: list[Chunk], name: str) -> np.ndarray:
     return np.concatenate([chunk.features[name] for chunk in listed])
 
@@ -32,7 +39,9 @@ def joined(listed: list[Chunk], name: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_safetensors(tmp_path: Path, dtype):
     listed = chunks(dtype)
-    written = write_output(tmp_path / "x.safetensors", lambda: listed, SHAPES, ["cat", "dog"])
+    written = write_output(
+        tmp_path / "x.safetensors", reader(listed), SHAPES, half=dtype is np.float16, classes=["cat", "dog"]
+    )
     stored = load_file(tmp_path / "x.safetensors")
     assert {name: values.dtype for name, values in stored.items()} == dict.fromkeys(SHAPES, np.dtype(dtype))
     assert all(np.array_equal(values, joined(listed, name)) for name, values in stored.items())
@@ -44,7 +53,7 @@ def test_safetensors(tmp_path: Path, dtype):
 
 def test_npy(tmp_path: Path):
     listed = [chunk._replace(features={"patches": chunk.features["patches"]}, broken=[]) for chunk in chunks()]
-    written = write_output(tmp_path / "x.npy", lambda: listed, {"patches": SHAPES["patches"]}, [])
+    written = write_output(tmp_path / "x.npy", reader(listed), {"patches": SHAPES["patches"]})
     assert np.array_equal(np.load(tmp_path / "x.npy"), joined(listed, "patches"))
     assert [path.name for path in written] == ["x.npy", "x.tsv"]
     assert (tmp_path / "x.tsv").read_bytes().split(b"\n")[:2] == [b"name", b"a.jpg"]
@@ -52,7 +61,7 @@ def test_npy(tmp_path: Path):
 
 def test_parquet(tmp_path: Path):
     listed = chunks()
-    write_output(tmp_path / "x.parquet", lambda: listed, SHAPES, ["cat", "dog"])
+    write_output(tmp_path / "x.parquet", reader(listed), SHAPES, classes=["cat", "dog"])
     table = parquet.read_table(tmp_path / "x.parquet")
     assert table.column_names == ["name", "label", "class", "last1_mean", "patches"]
     assert table["name"].to_pylist() == ["a.jpg", "b\tc.jpg", "d\\udcff.jpg"]
@@ -64,9 +73,9 @@ def test_parquet(tmp_path: Path):
 
 def test_no_readable_image(tmp_path: Path):
     listed = [chunks()[1]]
-    write_output(tmp_path / "x.parquet", lambda: listed, SHAPES, [])
+    write_output(tmp_path / "x.parquet", reader(listed), SHAPES)
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 0
-    write_output(tmp_path / "y.safetensors", lambda: listed, SHAPES, [])
+    write_output(tmp_path / "y.safetensors", reader(listed), SHAPES)
     assert load_file(tmp_path / "y.safetensors")["patches"].shape == (0, 2, 2, 3)
 
 

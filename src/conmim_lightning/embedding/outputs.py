@@ -12,8 +12,11 @@ from conmim_lightning.data.sources.name_list import to_line
 from conmim_lightning.embedding.store import Chunk
 from conmim_lightning.files import replacing
 
-Read = Callable[[], Iterable[Chunk]]
-"""Function that returns all chunks in order; it may be called several times."""
+Read = Callable[[Sequence[str]], Iterable[Chunk]]
+"""Function of names of features that returns all chunks in order, with these features, as often as it is called."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of one image's value by feature."""
 
 SUFFIXES = (".parquet", ".npy", ".safetensors")
 
@@ -34,7 +37,9 @@ def check_output(output: Path, features: Sequence[str]) -> None:
         _pyarrow()
 
 
-def write_output(output: Path, read: Read, shapes: Mapping[str, tuple[int, ...]], classes: Sequence[str]) -> list[Path]:
+def write_output(
+    output: Path, read: Read, shapes: Shapes, *, half: bool = False, classes: Sequence[str] = ()
+) -> list[Path]:
     """Write all features, and the names beside them; return the paths of the files.
 
     Parquet has the columns ``name``, with labels also ``label`` and ``class``, and one per feature (a list of numbers).
@@ -43,19 +48,20 @@ def write_output(output: Path, read: Read, shapes: Mapping[str, tuple[int, ...]]
 
     Args:
         output: file to write.
-        read: function that returns all chunks in order.
+        read: function that reads all chunks in order.
         shapes: shape of one image's value by feature.
+        half: whether the features are float16 instead of float32.
         classes: names of the classes; empty without labels.
     """
     written = [output]
     if output.suffix == ".parquet":
-        _write_parquet(output, read, classes)
+        _write_parquet(output, read, shapes, classes)
     else:
         write = _write_npy if output.suffix == ".npy" else _write_safetensors
-        write(output, read, shapes)
+        write(output, read, shapes, np.dtype(np.float16 if half else np.float32))
         written.append(output.with_suffix(".tsv"))
         _write_lines(written[-1], _rows(read, classes))
-    broken = [line for chunk in read() for line in chunk.broken]
+    broken = [line for chunk in read(()) for line in chunk.broken]
     if broken:
         written.append(output.with_suffix(".broken.tsv"))
         _write_lines(written[-1], map(os.fsdecode, broken))
@@ -65,7 +71,7 @@ def write_output(output: Path, read: Read, shapes: Mapping[str, tuple[int, ...]]
 def _rows(read: Read, classes: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the table of names, its header first."""
     yield "name\tlabel\tclass" if classes else "name"
-    for chunk in read():
+    for chunk in read(()):
         labels: list[int] = chunk.labels.tolist()
         for name, label in zip(chunk.names, labels, strict=True):
             line = to_line(os.fsdecode(name))
@@ -77,23 +83,21 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         file.writelines(line + "\n" for line in lines)
 
 
-def _write_npy(output: Path, read: Read, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _write_npy(output: Path, read: Read, shapes: Shapes, dtype: np.dtype[Any]) -> None:
     ((name, shape),) = shapes.items()
-    count, dtype = _count(read), _dtype(read, name)
     with replacing(output) as temporary:
-        values = np.lib.format.open_memmap(temporary, "w+", dtype, (count, *shape))
+        values = np.lib.format.open_memmap(temporary, "w+", dtype, (_count(read), *shape))
         start = 0
-        for chunk in read():
+        for chunk in read([name]):
             values[start : start + len(chunk.labels)] = chunk.features[name]
             start += len(chunk.labels)
         values.flush()
 
 
-def _write_safetensors(output: Path, read: Read, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _write_safetensors(output: Path, read: Read, shapes: Shapes, dtype: np.dtype[Any]) -> None:
     """Write the header, then one tensor after the other; the library itself needs them all in memory."""
     count, layout, offset = _count(read), dict[str, Any](), 0
     for name, shape in shapes.items():
-        dtype = _dtype(read, name)
         size = count * int(np.prod(shape)) * dtype.itemsize
         kind = {2: "F16", 4: "F32"}[dtype.itemsize]
         layout[name] = {"dtype": kind, "shape": [count, *shape], "data_offsets": [offset, offset + size]}
@@ -103,16 +107,16 @@ def _write_safetensors(output: Path, read: Read, shapes: Mapping[str, tuple[int,
     with replacing(output) as temporary, temporary.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name in shapes:
-            for chunk in read():
+            for chunk in read([name]):
                 file.write(np.ascontiguousarray(chunk.features[name]).data)
 
 
-def _write_parquet(output: Path, read: Read, classes: Sequence[str]) -> None:
+def _write_parquet(output: Path, read: Read, shapes: Shapes, classes: Sequence[str]) -> None:
     arrow, parquet = _pyarrow()
     writer: Any = None
     with replacing(output) as temporary:
         try:
-            for chunk in read():
+            for chunk in read(list(shapes)):
                 table = _table(arrow, chunk, classes)
                 writer = writer or parquet.ParquetWriter(temporary, table.schema)
                 if table.num_rows:
@@ -142,11 +146,7 @@ def _lists(arrow: Any, values: Any) -> Any:
 
 
 def _count(read: Read) -> int:
-    return sum(len(chunk.labels) for chunk in read())
-
-
-def _dtype(read: Read, name: str) -> np.dtype[Any]:
-    return next(chunk.features[name].dtype for chunk in read())
+    return sum(len(chunk.labels) for chunk in read(()))
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import nn
 
 from conmim_lightning.data.sources.array_file import PackedStrings
@@ -76,10 +77,10 @@ class ChunkStore:
         with replacing(self._path(number)) as temporary:
             save_file(arrays, temporary)
 
-    def read(self, number: int) -> Chunk:
-        """Read a stored chunk."""
-        with naming(self._path(number)):
-            arrays = load_file(self._path(number))
+    def read(self, number: int, features: Sequence[str]) -> Chunk:
+        """Read a stored chunk, of its features those of these names."""
+        with naming(self._path(number)), safe_open(self._path(number), framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in (*_OWN, *features)}
         labels, *packed = (arrays.pop(name) for name in _OWN)
         names, broken = PackedStrings(*packed[:2]), PackedStrings(*packed[2:])
         return Chunk(arrays, labels, [names[i] for i in range(len(names))], [broken[i] for i in range(len(broken))])
