@@ -395,7 +395,9 @@ def test_two_processes_train_the_same_compiled_model(tmp_path, tiny, checkpointi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command_name", ["train", "benchmark", "plan", "evaluate", "export", "inspect", "visualize"])
+@pytest.mark.parametrize(
+    "command_name", ["train", "benchmark", "plan", "evaluate", "export", "embed", "inspect", "visualize"]
+)
 def test_help_does_not_wait_for_heavy_imports(command_name):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"conmim_lightning.{command_name}", "--help"],
