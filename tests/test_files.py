@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conmim_lightning.files import check_writable, naming, remove_partial, replacing, write_text
+from conmim_lightning.files import check_writable, naming, remove_partial, replacing, replacing_folder, write_text
 
 
 def test_an_error_of_a_write_names_the_file():
@@ -65,3 +65,21 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path / "new") == []
     with pytest.raises(OSError, match="/proc/1"):
         check_writable("/proc/1/run")
+
+
+def test_a_folder_is_complete_or_absent(tmp_path):
+    (tmp_path / "out").mkdir()
+
+    def fail(folder: Path) -> None:
+        (folder / "x").touch()
+        raise KeyError
+
+    with pytest.raises(KeyError), replacing_folder(tmp_path / "out") as folder:
+        fail(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
+    with replacing_folder(tmp_path / "out") as folder:
+        (folder / "x").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "x"]
+    with replacing_folder(tmp_path / "deep" / "new") as folder:
+        (folder / "y").touch()
+    assert (tmp_path / "deep" / "new" / "y").exists()

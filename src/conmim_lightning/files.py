@@ -1,6 +1,7 @@
 """Writing of files that are complete or absent, and errors that name the file."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; at the end, rename it. At an error, it is removed.
+
+    Args:
+        path: folder to write, which must be missing or empty.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    with naming(path):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if path.is_dir():
+                path.rmdir()
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str, errors: str = "surrogateescape") -> None:

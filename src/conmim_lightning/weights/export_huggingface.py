@@ -1,15 +1,12 @@
 """Export to a folder that transformers opens without this project."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from conmim_lightning.files import PARTIAL, write_text
+from conmim_lightning.files import replacing_folder, write_text
 from conmim_lightning.weights.exported import ExportedModel, check_backbone_alone, check_empty
 from conmim_lightning.weights.names import hugging_face_state
 
@@ -49,7 +46,7 @@ class HuggingFaceFolder:
         }
         network.load_state_dict(hugging_face_state(network.state_dict(), state))
         kind = "AutoModelForImageClassification" if model.classes else "AutoModel"
-        with _replacing_folder(output) as temporary:
+        with replacing_folder(output) as temporary:
             network.save_pretrained(temporary)
             if model.image[0] == 3:
                 _processor(transformers, model).save_pretrained(temporary)
@@ -60,20 +57,6 @@ class HuggingFaceFolder:
             f'transformers.{kind}.from_pretrained("{output}")(images).{result}\n'
             f"largest difference from the model: {difference:.2g}"
         )
-
-
-@contextmanager
-def _replacing_folder(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder, and rename it to an output, which is missing or empty, unless there is an error."""
-    temporary = output.with_name(f".{output.name}{PARTIAL}folder")
-    rmtree(temporary, ignore_errors=True)
-    try:
-        yield temporary
-        if output.is_dir():
-            output.rmdir()
-        temporary.rename(output)
-    finally:
-        rmtree(temporary, ignore_errors=True)
 
 
 def _architecture(model: ExportedModel) -> tuple[str, dict[str, Any]]:

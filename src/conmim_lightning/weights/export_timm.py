@@ -14,7 +14,7 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from conmim_lightning.files import write_text
+from conmim_lightning.files import replacing_folder, write_text
 from conmim_lightning.weights.exported import ExportedModel, check_backbone_alone, check_empty, sha256_of
 from conmim_lightning.weights.state_diff import state_diff
 
@@ -48,7 +48,7 @@ class TimmFolder:
             raise ValueError(f"timm builds another {family} from {architecture} and {arguments} {difference.summary()}")
         copy.load_state_dict(state)
         images = (arguments.get("in_chans", 3), *cast(tuple[int, int], copy.get_submodule("patch_embed").img_size))
-        _check_equal(model.backbone, copy, images)
+        difference = _largest_difference(model.backbone, copy, images)
         pretrained_cfg = cast(dict[str, Any], copy.pretrained_cfg)
         pretrained_cfg |= {"input_size": images, "mean": tuple(model.mean), "std": tuple(model.std)}
         pretrained_cfg |= {"interpolation": "bicubic", "crop_pct": model.crop_pct}
@@ -56,16 +56,24 @@ class TimmFolder:
         if model.classes:
             pretrained_cfg |= {"label_names": list(model.classes), "num_classes": len(model.classes)}
         copy.pretrained_cfg = pretrained_cfg  # type: ignore[assignment]
-        output.mkdir(parents=True, exist_ok=True)
-        save_for_hf(copy, str(output), model_args=arguments, safe_serialization=True)
-        config = json.loads((output / "config.json").read_text())
-        config["model_args"].pop("num_classes")  # it also stands beside them; transformers passes it twice otherwise
-        if names := config["pretrained_cfg"].pop("label_names", None):
-            config["label_names"] = names  # where transformers looks for them; timm looks in both places
-        config["sha256"] = sha256_of(output / "model.safetensors")  # timm ignores it, ``read_weights`` compares it
-        write_text(output / "config.json", json.dumps(config, indent=2))
-        write_text(output / "README.md", model.card)
-        return f'timm.create_model("local-dir:{output}", pretrained=True, num_classes=0)'
+        with replacing_folder(output) as temporary:
+            save_for_hf(copy, str(temporary), model_args=arguments, safe_serialization=True)
+            _complete_config(temporary)
+            write_text(temporary / "README.md", model.card)
+        return (
+            f'timm.create_model("local-dir:{output}", pretrained=True, num_classes=0)\n'
+            f"largest difference from the model: {difference:.2g}"
+        )
+
+
+def _complete_config(folder: Path) -> None:
+    """Change the configuration so that transformers reads it as well, and store the digest of the weights."""
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"].pop("num_classes", None)  # it also stands beside them; transformers passes it twice otherwise
+    if names := config["pretrained_cfg"].pop("label_names", None):
+        config["label_names"] = names  # where transformers looks for them; timm looks in both places
+    config["sha256"] = sha256_of(folder / "model.safetensors")  # timm ignores it, ``read_weights`` compares it
+    write_text(folder / "config.json", json.dumps(config, indent=2))
 
 
 def recipe(model: ExportedModel) -> tuple[str, dict[str, Any]]:
@@ -92,9 +100,10 @@ def full_arguments(family: type[nn.Module], arguments: dict[str, Any]) -> dict[s
 
 
 @torch.no_grad()
-def _check_equal(model: nn.Module, copy: nn.Module, size: tuple[int, ...]) -> None:
+def _largest_difference(model: nn.Module, copy: nn.Module, size: tuple[int, ...]) -> float:
     """Compare output tokens, because weights do not determine number of heads, rotations and activations."""
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     tokens = [cast(Tensor, one.eval().cpu().forward_features(images)) for one in (model, copy)]  # type: ignore[operator]
     if not torch.allclose(*tokens, rtol=1e-5, atol=1e-5):
         raise ValueError("timm builds a model from these arguments whose tokens differ; it is not exported")
+    return float((tokens[0] - tokens[1]).abs().max())
