@@ -137,7 +137,8 @@ def _compute(config: Config, task: Any, model: Any, chunks: Any, decoder: Any, s
     from conmim_lightning.embedding.writer import ChunkWriter
 
     settings = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    trainer = instantiate(config["trainer"], callbacks=[Heartbeat(), ChunkWriter(store)], **settings)
+    writer = ChunkWriter(store)
+    trainer = instantiate(config["trainer"], callbacks=[Heartbeat(), writer], **settings, enable_progress_bar=False)
     use_own_signals(trainer)
     if trainer.is_global_zero:
         store.create()
@@ -146,6 +147,8 @@ def _compute(config: Config, task: Any, model: Any, chunks: Any, decoder: Any, s
         print(f"{len(chunks) - len(missing)} of {len(chunks)} chunks are stored already")
     workers = min(available_cores(), 16) if config["num_workers"] is None else config["num_workers"]
     own = [number for number in missing if number % trainer.world_size == trainer.global_rank]
+    counts = [chunks.count(number) for number in own]
+    writer.total = None if None in counts else sum(counts)
     dataset = ChunkDataset(
         chunks,
         own,
