@@ -3,10 +3,12 @@
 import pytest
 import timm
 import torch
+import transformers
 from downstream_runs import configure, export, table
 from photographs import photographs
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
 
 from conmim_lightning import load
 from conmim_lightning.data.datasets.probes import ProbeData
@@ -78,7 +80,6 @@ def test_a_timm_model(monkeypatch, tmp_path):
 
 
 def test_a_folder_of_transformers(tmp_path):
-    transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, image_size=32, patch_size=8,
         id2label={0: "cat", 1: "dog", 2: "cow"},
@@ -91,6 +92,40 @@ def test_a_folder_of_transformers(tmp_path):
     torch.testing.assert_close(model(images), theirs(images).logits.softmax(1), atol=1e-5, rtol=1e-5)
     assert model.classes == ["cat", "dog", "cow"]
     assert model.transform.mean == [0.5] * 3
+
+
+PROCESSORS = {
+    "ViT": lambda t: t.ViTImageProcessor(size={"height": 32, "width": 32}),
+    "BEiT": lambda t: t.BeitImageProcessor(
+        size={"height": 40, "width": 40}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    ),
+    "BiT": lambda t: t.BitImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_the_preprocessing_of_transformers(tmp_path, name):
+    """Of processors that squash the image, and of one that keeps its aspect ratio."""
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(tmp_path)
+    processor = PROCESSORS[name](transformers)
+    processor.save_pretrained(tmp_path)
+    photograph = Image.fromarray(load_sample_image("china.jpg")[:400, :600])
+    expected = processor(photograph, return_tensors="pt")["pixel_values"][0]
+    difference = (load(tmp_path).transform(photograph) - expected).abs()
+    assert difference.max() < 0.06, "three levels of grey"
+
+
+def test_a_processor_that_rescales_in_another_way(tmp_path):
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+    )
+    transformers.ViTModel(config).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(rescale_factor=1 / 127.5).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not divide by 255"):
+        load(tmp_path)
 
 
 def test_what_cannot_be_loaded(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from timm.models import is_model
 
 from conmim_lightning.batches import LabelledBatch
 from conmim_lightning.data.images.decode import Decoder
-from conmim_lightning.data.transforms.classification import EvaluationTransform
+from conmim_lightning.data.transforms.classification import EvaluationTransform, SquashTransform
 from conmim_lightning.data.transforms.crop import CenterSquare
 from conmim_lightning.inference.dense import LoadedDetector, LoadedSegmenter
 from conmim_lightning.inference.models import LoadedClassifier, LoadedEncoder, TaskScores, TimmScores
@@ -28,6 +28,7 @@ LoadedModel = LoadedEncoder | LoadedClassifier | LoadedSegmenter | LoadedDetecto
 
 _CHECKPOINT = ".ckpt"
 _IMAGENET_CLASSES = 1000
+_ROUNDING = 1e-6
 _FORMS = (
     "a folder of a run, a checkpoint of this project, a folder that this project exported, a folder of transformers, or"
     " the name of a timm model"
@@ -106,8 +107,12 @@ def _from_timm(name: str) -> LoadedEncoder:
     size, crop_pct = backbone.patch_embed.img_size[0], settings.get("crop_pct") or 1.0  # type: ignore[index]
     channels = backbone.patch_embed.get_submodule("proj").get_parameter("weight").shape[1]
     mean, std = weights.mean or settings["mean"], weights.std or settings["std"]
-    mode = settings.get("interpolation") or "bicubic"
-    crop = EvaluationTransform(size, resize=max(size, int(size / crop_pct)), interpolation=mode)
+    crop = _crop(
+        size,
+        max(size, int(size / crop_pct)),
+        interpolation=settings.get("interpolation") or "bicubic",
+        squashes=settings.get("crop_mode") == "squash",
+    )
     transform = Preprocessing(crop, size=size, mean=mean, std=std, decoder=Decoder(channels=channels))
     if not backbone.num_classes:
         return LoadedEncoder(backbone, transform)
@@ -119,15 +124,34 @@ def _from_transformers(path: Path, config: dict[str, Any]) -> LoadedEncoder:
     backbone = vit(**backbone_arguments(config), weights=str(path))
     stored = path / "preprocessor_config.json"
     settings = read_config(stored) if stored.is_file() else {}
-    mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
-    size = config.get("image_size", 224)
-    resize = settings.get("size") or {}
-    shorter = resize.get("shortest_edge", size) if isinstance(resize, dict) else int(resize)
-    crop = EvaluationTransform(size, resize=max(size, shorter))
-    transform = Preprocessing(crop, size=size, mean=mean, std=std)
+    transform = _processor(settings, config.get("image_size", 224), path)
     if not backbone.num_classes:
         return LoadedEncoder(backbone, transform)
     return LoadedClassifier(backbone, transform, TimmScores(backbone), class_names(config))
+
+
+def _processor(settings: dict[str, Any], size: int, path: Path) -> Preprocessing:
+    """Return the preprocessing that the image processor of a folder of transformers describes.
+
+    Raises:
+        ValueError: it rescales in another way.
+    """
+    if not settings.get("do_rescale", True) or abs(settings.get("rescale_factor", 1 / 255) - 1 / 255) > _ROUNDING:
+        raise ValueError(f"the image processor of {str(path)!r} does not divide by 255")
+    normalizes = settings.get("do_normalize", True)
+    mean = settings.get("image_mean", IMAGENET_MEAN) if normalizes else (0.0,) * 3
+    std = settings.get("image_std", IMAGENET_STD) if normalizes else (1.0,) * 3
+    resized = settings.get("size") or {"shortest_edge": size}
+    squashes = isinstance(resized, int) or "height" in resized
+    sides = [resized] if isinstance(resized, int) else list(resized.values())
+    interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3), "bicubic")
+    crop = _crop(size, max(size, int(sides[0])), interpolation=interpolation, squashes=squashes)
+    return Preprocessing(crop, size=size, mean=mean, std=std)
+
+
+def _crop(size: int, resize: int, *, interpolation: str, squashes: bool) -> EvaluationTransform | SquashTransform:
+    kind = SquashTransform if squashes else EvaluationTransform
+    return kind(size, resize=resize, interpolation=interpolation)
 
 
 def _labelled(images: torch.Tensor) -> LabelledBatch:

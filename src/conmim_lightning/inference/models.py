@@ -19,7 +19,7 @@ class ClassScores(NamedTuple):
 
     Attributes:
         classes: names, the most probable first.
-        scores: their probabilities.
+        scores: their probabilities; of a k-NN, its votes.
     """
 
     classes: list[str]

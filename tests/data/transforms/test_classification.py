@@ -6,7 +6,7 @@ from timm.data import create_transform
 from torchvision import transforms
 
 from conmim_lightning.data.images.pixels import DecodedImage, to_tensor
-from conmim_lightning.data.transforms.classification import EvaluationTransform, TrainTransform
+from conmim_lightning.data.transforms.classification import EvaluationTransform, SquashTransform, TrainTransform
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.rng import generator
 
@@ -105,3 +105,16 @@ def test_zero_bits_are_black():
 def test_bad_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_squashing_keeps_the_whole_width():
+    pixels = torch.zeros(3, 8, 32, dtype=torch.uint8)
+    pixels[..., :16] = 200
+    squashed = SquashTransform(8)(DecodedImage(pixels))
+    assert squashed.shape == (3, 8, 8)
+    assert squashed[0, 0, 0] > 190
+    assert squashed[0, 0, -1] < 10
+    cropped = SquashTransform(8, resize=16)(DecodedImage(pixels))
+    assert torch.equal(cropped, SquashTransform(16)(DecodedImage(pixels))[:, 4:12, 4:12])
+    with pytest.raises(ValueError, match="interpolation must be bicubic or bilinear, got 'nearest'"):
+        SquashTransform(8, interpolation="nearest")

@@ -85,6 +85,30 @@ class EvaluationTransform:
         return pixels[:, top : top + self.size, left : left + self.size].contiguous()
 
 
+class SquashTransform:
+    """Resize to a square whatever the aspect ratio, and crop the central square, as some models of other projects.
+
+    Args:
+        size: pixels per side of the result.
+        resize: pixels per side before the crop, at least ``size``; null for ``size``.
+        interpolation: "bicubic" or "bilinear", both with antialiasing.
+
+    Raises:
+        ValueError: resize is below size, or the interpolation is unknown.
+    """
+
+    def __init__(self, size: int, *, resize: int | None = None, interpolation: str = "bicubic") -> None:
+        centre = EvaluationTransform(size, resize=resize, interpolation=interpolation)
+        self.size, self.resize, self.interpolation = centre.size, centre.resize, centre.interpolation
+
+    def __call__(self, image: AnyImage, generator: Generator | None = None) -> Tensor:
+        """Return the transformed image, (C, size, size) uint8; nothing is random."""
+        target = (self.resize, self.resize)
+        pixels = interpolate(image.whole()[None], target, mode=self.interpolation, antialias=True)[0]
+        first = round((self.resize - self.size) / 2)
+        return pixels[:, first : first + self.size, first : first + self.size].contiguous()
+
+
 def _rand_augment(description: str, mean: Sequence[float], size: int) -> RandAugment:
     if len(mean) not in _AUGMENTED:
         raise ValueError(f"auto_augment needs grey or RGB images, got {len(mean)} channels; set it to null")
