@@ -55,7 +55,7 @@ def test_features_of_a_folder(labelled_runs, images, tmp_path):
     assert not list(tmp_path.glob(".*")), "no chunk is left"
 
 
-def test_labels_and_unreadable_images(labelled_runs, scenes_root, tmp_path):
+def test_labels_and_unreadable_images(labelled_runs, scenes_root, tmp_path, capsys):
     folder, _ = labelled_runs
     root = tmp_path / "set"
     for path in sorted((scenes_root / "folders" / "val").rglob("*.jpg"))[::3]:
@@ -74,6 +74,7 @@ def test_labels_and_unreadable_images(labelled_runs, scenes_root, tmp_path):
     name, reason = (tmp_path / "x.broken.tsv").read_text().strip().split("\t")
     assert name.endswith("zz.jpg")
     assert reason.startswith("UnidentifiedImageError")
+    assert f"{table.num_rows} images have features, 1 cannot be read" in capsys.readouterr().out
 
 
 def test_an_interrupted_command_continues(labelled_runs, images, tmp_path, monkeypatch, capsys):

@@ -26,8 +26,8 @@ def run(cfg: DictConfig) -> list[Path]:
     """
     config = check(cfg, "embed")
     from conmim_lightning.data.checks import check_at_least
-    from conmim_lightning.embedding.outputs import check_output, write_output
-    from conmim_lightning.embedding.store import Chunk, ChunkStore
+    from conmim_lightning.embedding.outputs import check_output
+    from conmim_lightning.embedding.store import ChunkStore
 
     quiet_libraries()
     check_devices(config["trainer"])
@@ -45,12 +45,20 @@ def run(cfg: DictConfig) -> list[Path]:
         return []
     if missing := store.missing(len(chunks)):
         raise ValueError(f"{len(missing)} of {len(chunks)} chunks are missing; give the command again to continue")
-    numbers = range(len(chunks))
+    return _write(output, store, task, chunks, half=config["half"])
 
-    def read(features: Sequence[str]) -> Iterator[Chunk]:
-        return (store.read(number, features) for number in numbers)
 
-    written = write_output(output, read, task.shapes, half=config["half"], classes=chunks.classes)
+def _write(output: Path, store: Any, task: Any, chunks: Any, *, half: bool) -> list[Path]:
+    """Join the chunks to the output; print how many images there are, and return the paths of the files."""
+    from conmim_lightning.embedding.outputs import write_output
+
+    def read(features: Sequence[str]) -> Iterator[Any]:
+        return (store.read(number, features) for number in range(len(chunks)))
+
+    counts = [(len(chunk.names), len(chunk.broken)) for chunk in read(())]
+    images, broken = (sum(numbers) for numbers in zip(*counts, strict=True))
+    print(f"{images:,} images have features" + (f", {broken:,} cannot be read" if broken else ""))
+    written = write_output(output, read, task.shapes, half=half, classes=chunks.classes)
     store.remove()
     return written
 

@@ -26,6 +26,15 @@ def test_chunks_are_read_as_they_were_written(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_a_damaged_chunk(tmp_path):
+    store = ChunkStore(tmp_path / "s", {})
+    store.write(0, chunk(0))
+    path = tmp_path / "s" / "000000.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"000000\.safetensors' is damaged: .*; remove it and continue"):
+        store.read(0, ["last1_mean"])
+
+
 def test_other_settings(tmp_path):
     ChunkStore(tmp_path / "s", {"images": "x", "half": True}).create()
     with pytest.raises(ValueError, match="an interrupted run with other images, weights; remove it"):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -78,9 +78,12 @@ class ChunkStore:
             save_file(arrays, temporary)
 
     def read(self, number: int, features: Sequence[str]) -> Chunk:
-        """Read a stored chunk, of its features those of these names."""
-        with naming(self._path(number)), safe_open(self._path(number), framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in (*_OWN, *features)}
+        """Read a stored chunk, of its features those of these names; ValueError if its file is damaged."""
+        try:
+            with naming(self._path(number)), safe_open(self._path(number), framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in (*_OWN, *features)}
+        except SafetensorError as error:
+            raise ValueError(f"{str(self._path(number))!r} is damaged: {error}; remove it and continue") from error
         labels, *packed = (arrays.pop(name) for name in _OWN)
         names, broken = PackedStrings(*packed[:2]), PackedStrings(*packed[2:])
         return Chunk(arrays, labels, [names[i] for i in range(len(names))], [broken[i] for i in range(len(broken))])
