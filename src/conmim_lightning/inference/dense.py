@@ -1,15 +1,16 @@
 """Trained segmenters and detectors in eval mode."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conmim_lightning.batches import Detections
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.sources.given import GivenImage, GivenImages
+from conmim_lightning.inference.frozen import FrozenModule
 from conmim_lightning.inference.preprocessing import as_list
 
 MakeDataset = Callable[[Source], ImageDataset[Any]]
@@ -44,7 +45,7 @@ class DetectedObjects(NamedTuple):
     masks: Tensor
 
 
-class _DenseModel(nn.Module):
+class _DenseModel(FrozenModule):
     """A task with annotations of every pixel or object, in eval mode, without gradients.
 
     Args:
@@ -60,16 +61,7 @@ class _DenseModel(nn.Module):
         self.task = task
         self.make_dataset = make_dataset
         self.classes: list[str] = list(task.classes)
-        self.requires_grad_(False).eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights; ``to`` changes it."""
-        return next(self.parameters()).device
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode."""
-        return super().train(False)
+        self.freeze()
 
     def transform(self, image: GivenImage) -> Any:
         """Return the sample that evaluation would load, not normalised; ValueError if the image cannot be read."""

@@ -1,12 +1,13 @@
 """Trained models in eval mode, with their preprocessing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from conmim_lightning.data.sources.given import GivenImage
+from conmim_lightning.inference.frozen import FrozenModule
 from conmim_lightning.inference.preprocessing import Images, Preprocessing, as_list
 from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.features import FrozenFeatures
@@ -26,7 +27,7 @@ class ClassScores(NamedTuple):
     scores: list[float]
 
 
-class LoadedEncoder(nn.Module):
+class LoadedEncoder(FrozenModule):
     """A vision Transformer in eval mode, without gradients, with its preprocessing.
 
     Shapes: B images, C channels, S x S pixels, h x w patches, D width.
@@ -43,16 +44,7 @@ class LoadedEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.transform = transform
-        self.requires_grad_(False).eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights; ``to`` changes it."""
-        return next(self.parameters()).device
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode."""
-        return super().train(False)
+        self.freeze()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised (B, C, S, S) images to the output of timm's model: tokens, (B, T, D)."""
