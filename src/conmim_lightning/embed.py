@@ -58,7 +58,7 @@ def _write(output: Path, store: Any, task: Any, chunks: Any, *, half: bool) -> l
     counts = [(len(chunk.names), len(chunk.broken)) for chunk in read(())]
     images, broken = (sum(numbers) for numbers in zip(*counts, strict=True))
     print(f"{images:,} images have features" + (f", {broken:,} cannot be read" if broken else ""))
-    written = write_output(output, read, task.shapes, half=half, classes=chunks.classes)
+    written = write_output(output, read, task.features.shapes, half=half, classes=chunks.classes)
     store.remove()
     return written
 
@@ -89,12 +89,10 @@ def _model(config: Config) -> Any:
 
 
 def _task(config: Config, model: Any) -> Any:
-    from torch import nn
+    from conmim_lightning.embedding.task import EmbeddingTask
+    from conmim_lightning.models.image_features import default_feature
 
-    from conmim_lightning.embedding.task import POOLED, EmbeddingTask
-
-    is_tuned = model.backbone.num_classes or isinstance(model.backbone.norm, nn.Identity)
-    features = config["features"] or [POOLED if is_tuned else "last1_mean"]
+    features = config["features"] or [default_feature(model.backbone)]
     return EmbeddingTask(model.backbone, normalize=model.transform.normalize, features=features, half=config["half"])
 
 
@@ -128,9 +126,9 @@ def _settings(config: Config, task: Any, model: Any, chunks: Any, decoder: Any) 
 
     return {
         "images": chunks.fingerprint(),
-        "weights": digest_of_weights(task.backbone),
+        "weights": digest_of_weights(task.features.backbone),
         "preprocessing": f"{model.transform} {vars(decoder)}",
-        "features": task.names,
+        "features": task.features.features,
         "half": config["half"],
     }
 
@@ -140,7 +138,7 @@ def _compute(config: Config, task: Any, model: Any, chunks: Any, decoder: Any, s
     from hydra.utils import instantiate
 
     from conmim_lightning.callbacks.heartbeat import Heartbeat
-    from conmim_lightning.data.cores import available_cores
+    from conmim_lightning.data.cores import loader_processes
     from conmim_lightning.embedding.dataset import ChunkDataset, chunk_loader
     from conmim_lightning.embedding.writer import ChunkWriter
 
@@ -153,7 +151,6 @@ def _compute(config: Config, task: Any, model: Any, chunks: Any, decoder: Any, s
     missing = store.missing(len(chunks))
     if trainer.is_global_zero and len(missing) < len(chunks):
         print(f"{len(chunks) - len(missing)} of {len(chunks)} chunks are stored already")
-    workers = min(available_cores(), 16) if config["num_workers"] is None else config["num_workers"]
     own = [number for number in missing if number % trainer.world_size == trainer.global_rank]
     counts = [chunks.count(number) for number in own]
     writer.total = None if None in counts else sum(counts)
@@ -165,7 +162,7 @@ def _compute(config: Config, task: Any, model: Any, chunks: Any, decoder: Any, s
         size=model.transform.size,
         batch_size=config["batch_size"],
     )
-    trainer.predict(task, chunk_loader(dataset, workers), return_predictions=False)
+    trainer.predict(task, chunk_loader(dataset, loader_processes(config["num_workers"])), return_predictions=False)
     return trainer
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from conmim_lightning.config.check import CONF_DIR, check
 from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import run_command
+from conmim_lightning.runtime.results import METRICS
 from conmim_lightning.weights.model_card import model_card
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _dense(task: Any, checkpoint: "Checkpoint", metrics: dict[str, float]) -> "E
 def _metrics(checkpoint: Path) -> dict[str, float]:
     """Return the final metrics of a checkpoint's run; empty if it has none."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
-    path = folder / "metrics.json"
+    path = folder / METRICS
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 

@@ -1,6 +1,6 @@
 import os
 
-from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.cores import available_cores, loader_processes
 
 
 def test_only_the_cores_of_this_process_count(monkeypatch):
@@ -12,3 +12,11 @@ def test_without_affinities_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert available_cores() == 6
+
+
+def test_loader_processes(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(40)), raising=False)
+    assert loader_processes(None) == 16
+    assert loader_processes(0) == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1}, raising=False)
+    assert loader_processes(None) == 1

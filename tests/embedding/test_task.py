@@ -26,7 +26,7 @@ def test_features_are_those_of_frozen_probes():
         tokens = backbone.forward_features(NORMALIZE(IMAGES))
     assert all(torch.equal(values[name], expected[name]) for name in names[:3])
     assert torch.equal(values["patches"], tokens[:, 1:].unflatten(1, (4, 4)))
-    assert {name: tuple(value.shape[1:]) for name, value in values.items()} == task.shapes
+    assert {name: tuple(value.shape[1:]) for name, value in values.items()} == task.features.shapes
 
 
 def test_a_fine_tuned_model_and_halves():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from exported_models import exported_model
 
-from conmim_lightning.weights.graphs import Graph, check_file, copied, describe
+from conmim_lightning.weights.graphs import Graph, check_file, describe
 
 
 def test_inputs():
@@ -18,7 +18,7 @@ def test_inputs():
 
 def test_half_is_compared_with_whole_weights():
     model = exported_model()
-    graph = Graph(model._replace(graph=copied(model.graph)), "normalized", half=True)
+    graph = Graph(model, "normalized", half=True)
     assert {value.dtype for value in graph.module.parameters()} == {torch.float16}
     assert 0 < graph.largest_difference(graph.module) < 0.1
     assert {value.dtype for value in model.backbone.parameters()} == {torch.float32}, "the model itself stays"

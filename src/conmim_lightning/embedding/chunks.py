@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from conmim_lightning.data.images.files import BrokenImageError
 from conmim_lightning.data.samplers.epoch import SampleKey
@@ -121,6 +121,6 @@ class StreamChunks:
         return hashlib.blake2b("\n".join(self.source.urls).encode(), digest_size=16).hexdigest()
 
 
-def in_chunks(source: Source, size: int) -> Any:
+def in_chunks(source: Source, size: int) -> Chunks:
     """Return a collection in chunks of ``size`` images; a stream in its shards."""
     return StreamChunks(source) if isinstance(source, StreamSource) else IndexedChunks(source, size)

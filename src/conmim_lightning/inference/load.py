@@ -75,13 +75,13 @@ def _from_checkpoint(path: str, branch: Branch, trust: Sequence[str]) -> LoadedM
         make_dataset = partial(instantiate(data["dataset"]), decoder=instantiate(data["decoder"]))
         model = LoadedSegmenter if hasattr(task, "inference") else LoadedDetector
         return model(task, make_dataset)
-    transform = recorded_preprocessing(data)
+    transform = _recorded_preprocessing(data)
     if "evaluation_transform" not in data:
         return LoadedEncoder(task.backbone(branch), transform)
     return LoadedClassifier(task.backbone(branch), transform, TaskScores(task, _labelled), task.classes)
 
 
-def recorded_preprocessing(data: dict[str, Any]) -> Preprocessing:
+def _recorded_preprocessing(data: dict[str, Any]) -> Preprocessing:
     """Return the preprocessing of a run's evaluation; of a pre-training run, that of its k-NN probe.
 
     Args:
@@ -114,10 +114,7 @@ def _from_timm(name: str) -> LoadedEncoder:
         squashes=settings.get("crop_mode") == "squash",
     )
     transform = Preprocessing(crop, size=size, mean=mean, std=std, decoder=Decoder(channels=channels))
-    if not backbone.num_classes:
-        return LoadedEncoder(backbone, transform)
-    names = weights.classes or _class_names(backbone.num_classes)
-    return LoadedClassifier(backbone, transform, TimmScores(backbone), names)
+    return _of_backbone(backbone, transform, weights.classes or _class_names(backbone.num_classes))
 
 
 def _from_transformers(path: Path, config: dict[str, Any]) -> LoadedEncoder:
@@ -125,9 +122,14 @@ def _from_transformers(path: Path, config: dict[str, Any]) -> LoadedEncoder:
     stored = path / "preprocessor_config.json"
     settings = read_config(stored) if stored.is_file() else {}
     transform = _processor(settings, config.get("image_size", 224), path)
+    return _of_backbone(backbone, transform, class_names(config))
+
+
+def _of_backbone(backbone: Backbone, transform: Preprocessing, classes: Sequence[str]) -> LoadedEncoder:
+    """Return a classifier if a timm model has one, else an encoder."""
     if not backbone.num_classes:
         return LoadedEncoder(backbone, transform)
-    return LoadedClassifier(backbone, transform, TimmScores(backbone), class_names(config))
+    return LoadedClassifier(backbone, transform, TimmScores(backbone), classes)
 
 
 def _processor(settings: dict[str, Any], size: int, path: Path) -> Preprocessing:

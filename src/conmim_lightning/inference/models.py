@@ -10,7 +10,7 @@ from conmim_lightning.data.sources.given import GivenImage
 from conmim_lightning.inference.frozen import FrozenModule
 from conmim_lightning.inference.preprocessing import Images, Preprocessing, as_list
 from conmim_lightning.models.backbones import Backbone
-from conmim_lightning.models.features import FrozenFeatures
+from conmim_lightning.models.image_features import PATCHES, ImageFeatures, default_feature
 
 _BATCH = 32  # images that are encoded at once
 
@@ -56,22 +56,22 @@ class LoadedEncoder(FrozenModule):
 
         Args:
             images: normalised images; or one or several paths, bytes or images of Pillow.
-            feature: name of a feature, see ``FrozenFeatures``, such as "last1_mean", "last1_cls" or "last4_cls_mean";
+            feature: name of a feature, see ``ImageFeatures``, such as "last1_mean", "last1_cls" or "last4_cls_mean";
                 None for "last1_mean", or, of a fine-tuned model, for the vector that its classifier takes.
 
         Raises:
             ValueError: an image cannot be read, or the model does not have the feature.
         """
-        pools = self.backbone.num_classes > 0 or isinstance(self.backbone.norm, nn.Identity)
-        compute = self._pooled if feature is None and pools else self._frozen(feature)
-        return torch.cat([compute(batch) for batch in self._batches(images)])
+        return self._computed(images, feature or default_feature(self.backbone))
 
     @torch.inference_mode()
     def patch_features(self, images: Images) -> Tensor:
         """Return one vector per patch after the final norm, (B, h, w, D) float32; arguments as for ``features``."""
-        prefix, grid = self.backbone.num_prefix_tokens, self.backbone.patch_embed.grid_size
-        tokens = [self.backbone.forward_features(batch)[:, prefix:].float() for batch in self._batches(images)]
-        return torch.cat(tokens).unflatten(1, tuple(grid))
+        return self._computed(images, PATCHES)
+
+    def _computed(self, images: Images, name: str) -> Tensor:
+        compute = ImageFeatures(self.backbone, [name])
+        return torch.cat([compute(batch)[name] for batch in self._batches(images)])
 
     def _batches(self, images: Images) -> Iterator[Tensor]:
         if isinstance(images, Tensor):
@@ -82,15 +82,6 @@ class LoadedEncoder(FrozenModule):
             raise ValueError("there are no images")
         for start in range(0, len(given), _BATCH):
             yield self.transform.batch(given[start : start + _BATCH]).to(self.device)
-
-    def _frozen(self, feature: str | None) -> Callable[[Tensor], Tensor]:
-        name = feature or "last1_mean"
-        frozen = FrozenFeatures(self.backbone, [name])
-        return lambda images: frozen(images)[name]
-
-    def _pooled(self, images: Tensor) -> Tensor:
-        tokens = self.backbone.forward_features(images)
-        return self.backbone.forward_head(tokens, pre_logits=True).float()
 
 
 class LoadedClassifier(LoadedEncoder):
@@ -105,8 +96,9 @@ class LoadedClassifier(LoadedEncoder):
 
     def __init__(self, backbone: Backbone, transform: Preprocessing, scores: nn.Module, classes: Sequence[str]) -> None:
         super().__init__(backbone, transform)
-        self.scores = scores.requires_grad_(False).eval()
+        self.scores = scores
         self.classes = list(classes)
+        self.freeze()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised (B, C, S, S) images to (B, K) probabilities."""

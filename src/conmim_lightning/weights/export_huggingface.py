@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conmim_lightning.files import replacing_folder, write_text
-from conmim_lightning.weights.exported import ExportedModel, check_backbone_alone, check_empty
+from conmim_lightning.weights.exported import ExportedModel, check_backbone_alone, check_empty, largest_difference
 from conmim_lightning.weights.names import hugging_face_state
 
 _CLASSIFIERS = {"Beit": "BeitForImageClassification", "ViT": "ViTForImageClassification"}
@@ -51,7 +51,7 @@ class HuggingFaceFolder:
             if model.image[0] == 3:
                 _processor(transformers, model).save_pretrained(temporary)
             write_text(temporary / "README.md", model.card)
-            difference = _largest_difference(model, getattr(transformers, kind).from_pretrained(temporary))
+            difference = _difference(model, getattr(transformers, kind).from_pretrained(temporary))
         result = "logits" if model.classes else "last_hidden_state"
         return (
             f'transformers.{kind}.from_pretrained("{output}")(images).{result}\n'
@@ -117,20 +117,13 @@ def _processor(transformers: Any, model: ExportedModel) -> Any:
 
 
 @torch.no_grad()
-def _largest_difference(model: ExportedModel, network: Any) -> float:
-    """Return the largest difference of the outputs; ValueError if it is too large."""
+def _difference(model: ExportedModel, network: Any) -> float:
     images = torch.randn(2, *model.image, generator=torch.Generator().manual_seed(0))
     assert model.graph is not None
     expected = cast(Tensor, model.graph.cpu().eval()(images))
     outputs = network.eval()(images)
     given = outputs.logits if model.classes else outputs.last_hidden_state
-    difference = float((given - expected).abs().max())
-    allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
-    if not difference <= allowed:
-        raise ValueError(
-            f"transformers' outputs differ by {difference:.2g}, more than {allowed:.2g}; it is not exported"
-        )
-    return difference
+    return largest_difference(given, expected, _TOLERANCE, "transformers' outputs")
 
 
 def _transformers() -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conmim_lightning.files import replacing
 from conmim_lightning.weights.exported import ExportedModel
-from conmim_lightning.weights.graphs import Graph, Inputs, check_file, copied, describe
+from conmim_lightning.weights.graphs import Graph, Inputs, check_file, describe
 
 _LARGEST = 1 << 31  # bytes of a file
 _OPSETS = (18, 23)
@@ -46,7 +46,7 @@ class OnnxFile:
         """
         runtime = _onnxruntime()
         check_file(output, ".onnx")
-        graph = Graph(_copy(model), self.inputs, self.half, any_size=self.any_size)
+        graph = Graph(model, self.inputs, self.half, any_size=self.any_size)
         size = sum(value.numel() * value.element_size() for value in graph.module.state_dict().values())
         if size >= _LARGEST:
             raise ValueError(
@@ -76,10 +76,6 @@ class OnnxFile:
 
 def _run(session: Any, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def _copy(model: ExportedModel) -> ExportedModel:
-    return model._replace(graph=None if model.graph is None else copied(model.graph))
 
 
 def _onnxruntime() -> Any:

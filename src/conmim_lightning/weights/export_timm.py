@@ -41,8 +41,7 @@ class TimmFolder:
         check_backbone_alone(model, "timm")
         architecture, arguments = recipe(model)
         copy = timm.create_model(architecture, pretrained=False, **arguments)
-        state = model.backbone.state_dict()
-        state = {name: value for name, value in state.items() if model.head or not name.startswith("head.")}
+        state = model.state()
         if difference := state_diff(copy.state_dict(), state):
             family = type(model.backbone).__name__
             raise ValueError(f"timm builds another {family} from {architecture} and {arguments} {difference.summary()}")

@@ -6,7 +6,7 @@ import torch
 
 from conmim_lightning.files import replacing
 from conmim_lightning.weights.exported import ExportedModel
-from conmim_lightning.weights.graphs import Graph, Inputs, check_file, copied, describe
+from conmim_lightning.weights.graphs import Graph, Inputs, check_file, describe
 
 
 class TorchProgram:
@@ -30,8 +30,7 @@ class TorchProgram:
             ValueError: the output exists, the model is a detector, or the outputs differ.
         """
         check_file(output, ".pt2")
-        copy = model._replace(graph=None if model.graph is None else copied(model.graph))
-        graph = Graph(copy, self.inputs, self.half, any_size=self.any_size)
+        graph = Graph(model, self.inputs, self.half, any_size=self.any_size)
         program = torch.export.export(graph.module, (graph.traced_example(),), dynamic_shapes=graph.dynamic_shapes)
         with replacing(output) as temporary:
             torch.export.save(program, temporary)

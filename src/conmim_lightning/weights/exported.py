@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 Kind = Literal["encoder", "classifier", "segmenter", "detector"]
 
@@ -44,6 +44,11 @@ class ExportedModel(NamedTuple):
     image: tuple[int, int, int] = (3, 224, 224)
     normalize: nn.Module | None = None
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors of the backbone by timm's names, without a classifier that is not exported."""
+        tensors = self.backbone.state_dict()
+        return {name: value for name, value in tensors.items() if self.head or not name.startswith("head.")}
+
 
 class ExportFormat(Protocol):
     """Interface of an export format."""
@@ -71,6 +76,25 @@ def check_backbone_alone(model: ExportedModel, library: str) -> None:
     if model.kind in ("segmenter", "detector"):
         formats = "format=onnx and format=torch" if model.kind == "segmenter" else "conmim_lightning.load"
         raise ValueError(f"{library} has no {model.kind} of this architecture; use {formats}")
+
+
+def largest_difference(given: Tensor, expected: Tensor, tolerance: float, what: str) -> float:
+    """Return the largest difference of outputs.
+
+    Args:
+        given: what was exported gives.
+        expected: what the model gives.
+        tolerance: largest allowed difference, in units of the largest expected value, or of 1 if that is smaller.
+        what: subject of the message.
+
+    Raises:
+        ValueError: the difference is too large, or not a number.
+    """
+    difference = float((given - expected).abs().max())
+    allowed = tolerance * max(1.0, float(expected.abs().max()))
+    if not difference <= allowed:
+        raise ValueError(f"{what} differ by {difference:.2g}, more than {allowed:.2g}; it is not exported")
+    return difference
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Models as graphs of operations, for formats that need no Python code of the model."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conmim_lightning.weights.export_timm import recipe
-from conmim_lightning.weights.exported import ExportedModel
+from conmim_lightning.weights.exported import ExportedModel, largest_difference
 
 Inputs = Literal["normalized", "uint8"]
 
@@ -80,25 +81,24 @@ class Graph:
     def __init__(self, model: ExportedModel, inputs: Inputs, half: bool, *, any_size: bool = False) -> None:
         if inputs not in ("normalized", "uint8"):
             raise ValueError(f"format.inputs must be normalized or uint8, got {inputs!r}")
+        if model.graph is None:
+            raise ValueError(
+                "a detector is no graph of fixed operations, as its number of boxes depends on the image; use"
+                " conmim_lightning.load"
+            )
         self.inputs = inputs
         self.image = model.image
-        self.expected: list[tuple[Tensor, Tensor]] = []
-        self.tolerance = _HALF_TOLERANCE if half else _TOLERANCE
-        exact = self._with_inputs(*_modules(model))
         self.output = OUTPUTS[model.kind]
+        self.normalize = model.normalize
+        self.tolerance = _HALF_TOLERANCE if half else _TOLERANCE
         self.patch_size = 0
-        with torch.no_grad():  # before the weights are rounded; it also fills caches that must not be traced
-            for batch in _BATCHES:
-                images = self.example(batch)
-                self.expected.append((images, exact(images)))
-            if any_size:
-                model = _of_any_size(model)
-                self.patch_size = int(cast(Any, model.backbone).patch_embed.patch_size[0])
-                images = self.example(2, larger=2 * self.patch_size)
-                self.expected.append((images, self._with_inputs(*_modules(model))(images)))
-        graph, normalize = _modules(model)
-        self.module = self._with_inputs(_Half(graph) if half else graph, normalize)
-        self.module.requires_grad_(False)
+        graph = deepcopy(model.graph).cpu()  # tracing fills its caches, and half rounds its weights
+        self.expected = [self._run(graph, self.example(batch)) for batch in _BATCHES]
+        if any_size:
+            graph = _of_any_size(model)
+            self.patch_size = int(cast(Any, model.backbone).patch_embed.patch_size[0])
+            self.expected.append(self._run(graph, self.traced_example()))
+        self.module = self._with_inputs(_Half(graph) if half else graph).requires_grad_(False)
 
     @property
     def dynamic_shapes(self) -> tuple[dict[int, Any]]:
@@ -131,31 +131,24 @@ class Graph:
         Raises:
             ValueError: the difference is too large.
         """
-        largest = 0.0
-        for images, expected in self.expected:
-            difference = float((run(images) - expected).abs().max())
-            allowed = self.tolerance * max(1.0, float(expected.abs().max()))
-            if not difference <= allowed:
-                raise ValueError(f"the exported {self.output} differ by {difference:.2g}, more than {allowed:.2g}")
-            largest = max(largest, difference)
-        return largest
-
-    def _with_inputs(self, module: nn.Module, normalize: nn.Module) -> nn.Module:
-        return (nn.Sequential(normalize, module) if self.inputs == "uint8" else module).eval()
-
-
-def _modules(model: ExportedModel) -> tuple[nn.Module, nn.Module]:
-    """Return graph and normalisation; ValueError for a detector."""
-    if model.graph is None or model.normalize is None:
-        raise ValueError(
-            "a detector is no graph of fixed operations, as its number of boxes depends on the image; use"
-            " conmim_lightning.load"
+        what = f"the exported {self.output}"
+        return max(
+            largest_difference(run(images), expected, self.tolerance, what) for images, expected in self.expected
         )
-    return model.graph, model.normalize
+
+    def _with_inputs(self, module: nn.Module) -> nn.Module:
+        if self.inputs == "uint8" and self.normalize is not None:
+            module = nn.Sequential(self.normalize, module)
+        return module.eval()
+
+    @torch.no_grad()
+    def _run(self, graph: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images and the model's outputs, before its weights are rounded."""
+        return images, self._with_inputs(graph)(images)
 
 
-def _of_any_size(model: ExportedModel) -> ExportedModel:
-    """Return a model that takes images of any size, with the same weights.
+def _of_any_size(model: ExportedModel) -> nn.Module:
+    """Return the graph of a model that takes images of any size, with the same weights.
 
     Raises:
         ValueError: the positions belong to one size.
@@ -165,9 +158,8 @@ def _of_any_size(model: ExportedModel) -> ExportedModel:
     architecture, arguments = recipe(model)
     settings: dict[str, Any] = {**arguments, "dynamic_img_size": True}
     backbone = timm.create_model(architecture, pretrained=False, **settings).eval()
-    names = backbone.state_dict()
-    backbone.load_state_dict({name: value for name, value in model.backbone.state_dict().items() if name in names})
-    return model._replace(graph=TokenGraph(backbone) if model.kind == "encoder" else backbone)
+    backbone.load_state_dict(model.state())
+    return TokenGraph(backbone) if model.kind == "encoder" else backbone
 
 
 def check_file(output: Path, suffix: str) -> None:
@@ -188,10 +180,3 @@ def describe(graph: Graph, difference: float) -> str:
         f"images: (batch, {channels}, {height}, {width}) {kind}; {graph.output}: float32; largest difference from the"
         f" model: {difference:.2g}"
     )
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """Return a copy of a module on the CPU in eval mode, whose weights may be rounded."""
-    from copy import deepcopy
-
-    return cast(nn.Module, deepcopy(module)).cpu().eval()

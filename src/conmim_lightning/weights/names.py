@@ -72,7 +72,7 @@ def backbone_names(state: Mapping[str, Tensor], branch: str) -> dict[str, Tensor
 def hugging_face_state(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a timm model's tensors by the names of one of Hugging Face's models.
 
-    What timm lacks keeps its value, such as the token for masks; a ViT's pooler becomes the identity.
+    What timm lacks is zero, such as the token for masks; a ViT's pooler becomes the identity.
 
     Args:
         target: state dict of Hugging Face's model.

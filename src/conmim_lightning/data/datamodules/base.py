@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from conmim_lightning.data.checks import check_at_least
-from conmim_lightning.data.cores import available_cores
+from conmim_lightning.data.cores import loader_processes
 from conmim_lightning.data.datasets.base import ImageDataset
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.loaders import train_loader
@@ -66,7 +66,7 @@ class ResumableDataModule(LightningDataModule):
         self.mean, self.std = tuple(mean), tuple(std)
         self.batch_size = batch_size
         self.seed = seed
-        self.num_workers = min(available_cores(), 16) if num_workers is None else num_workers
+        self.num_workers = loader_processes(num_workers)
         self._broken: list[str] = []
         self._resume_from = DataPosition()
         self._resumed_fingerprint: str | None = None

@@ -186,9 +186,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         missing = [repr(name) for name, count in per_class if not count]
         more = [f"{len(per_class) - _CLASSES} more"] if len(per_class) > _CLASSES else []
         lines.append(f"objects or pixels per class: {', '.join(shown + more)}")
-        lines += [f"without any: {', '.join(missing[:_CLASSES])}, {len(missing)} of {len(per_class)} classes"] * bool(
-            missing
-        )
+        if missing:
+            lines.append(f"without any: {', '.join(missing[:_CLASSES])}, {len(missing)} of {len(per_class)} classes")
     counts = ", ".join(f"{kind} {report[kind]:,}" for kind in KINDS if kind in report)
     return "\n".join([*lines, f"{counts}; {report['excluded']:,} to exclude"])
 
