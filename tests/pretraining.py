@@ -7,9 +7,11 @@ from conftest import conmim
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
-from conmim_lightning.batches import PretrainViews
+from conmim_lightning.batches import PretrainBatch, PretrainViews
 from conmim_lightning.optim.recipe import PretrainSchedule
 from conmim_lightning.perturbation.apply import Perturbation
+from conmim_lightning.perturbation.draw import PerturbationDraw
+from conmim_lightning.rng import generator
 from conmim_lightning.tasks.pretrain import PretrainTask
 
 
@@ -98,3 +100,11 @@ def same_training(one, other):
     assert distance > 1e-2
     for branch in ("student", "teacher.branch"):
         assert (weights[0][branch] - weights[1][branch]).norm() <= 1e-2 * distance, branch
+
+
+def held_out_batch(model, images=2):
+    """Crops with masks and perturbations, for figures; the model gets random weights."""
+    _, mask = drawn(model, images)
+    parameters = torch.stack([PerturbationDraw()(generator(0, 0, index)) for index in range(images)])
+    crop = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
+    return PretrainBatch(crop, parameters, mask, torch.arange(images), [""] * images)

@@ -1,10 +1,12 @@
 import json
+import re
 
 import numpy as np
 import pytest
-from downstream_runs import KINDS, configure
+from downstream_runs import KINDS, configure, export
 from PIL import Image
 
+from conmim_lightning.visualization.figures import KINDS as KINDS_OF_FEATURES
 from conmim_lightning.visualize import run as visualize
 
 
@@ -34,10 +36,53 @@ def test_images_without_annotations_are_drawn(dense_runs, scenes_root, tmp_path,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_of_the_runs_images(dense_runs, tmp_path, kind):
-    folder = visualize(configure("visualize", tmp_path, f"checkpoint={dense_runs}/{kind}", "pictures=3"))
-    assert [path.name[:6] for path in sorted(folder.iterdir())] == ["000000", "000008", "000016"]
+    paths = visualize(configure("visualize", tmp_path, f"checkpoint={dense_runs}/{kind}", "pictures=3"))
+    assert [path.name[:6] for path in paths] == ["000000", "000008", "000016"]
 
 
-def test_a_run_without_drawings(dense_pretrained, tmp_path):
-    with pytest.raises(ValueError, match="is of PretrainTask; only segmentation and detection are drawn"):
-        visualize(configure("visualize", tmp_path, f"checkpoint={dense_pretrained}"))
+def test_a_pretraining_run_has_all_kinds(dense_pretrained, tmp_path):
+    paths = visualize(configure("visualize", tmp_path, f"checkpoint={dense_pretrained}", "pictures=2", "gallery=8"))
+    assert [path.name for path in paths] == [f"{kind}.png" for kind in KINDS_OF_FEATURES]
+    assert all(path.stat().st_size > 5000 for path in paths)
+
+
+def test_two_models_and_a_format_for_papers(dense_pretrained, scenes_root, tmp_path):
+    changes = ["against=random", "file_format=svg", "kind=[attention,pca]", "pictures=2", "heads=[0]", "layer=0"]
+    images = f"images={scenes_root}/folders/val"
+    paths = visualize(configure("visualize", tmp_path, f"checkpoint={dense_pretrained}", images, *changes))
+    assert [path.name for path in paths] == ["attention.svg", "pca.svg"]
+    text = paths[0].read_text()
+    assert text.startswith("<?xml")
+    assert text.count("<!-- head 0 -->") == 4, "two images of two models"
+
+
+def test_an_exported_model(dense_pretrained, scenes_root, tmp_path):
+    exported = export(configure("export", tmp_path, f"checkpoint={dense_pretrained}", f"output={tmp_path}/out"))
+    images = f"images={scenes_root}/folders/val"
+    paths = visualize(configure("visualize", tmp_path / "v", f"checkpoint={exported}", images, "kind=[similarity]"))
+    assert [path.name for path in paths] == ["similarity.png"]
+    with pytest.raises(ValueError, match="images= is needed, as the model has no record of its images"):
+        visualize(configure("visualize", tmp_path / "v", f"checkpoint={exported}"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["kind=[queries]", "against=random"], "kind must be of attention, similarity, pca, neighbors for this model"),
+        (["kind=[predictions]"], "kind must be of attention, similarity, pca, neighbors, queries for this model"),
+        (["kind=[atention]"], "kind: a list of values, each one of predictions, attention, similarity"),
+        (["kind=[similarity]", "patch=[9,9]"], "patch must be [row, column] within 4 x 4 patches, got [9, 9]"),
+        (["file_format=gif"], "file_format: one of png, pdf, svg is needed, got 'gif'"),
+        (["pictures=0"], "pictures must be at least 1, got 0"),
+    ],
+)
+def test_mistakes(dense_pretrained, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        visualize(configure("visualize", tmp_path, f"checkpoint={dense_pretrained}", *changes))
+
+
+def test_a_segmenter_has_predictions_alone(dense_runs, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"kind must be \[predictions\] for a segmenter or detector, got \['attention'\]"
+    ):
+        visualize(configure("visualize", tmp_path, f"checkpoint={dense_runs}/segmentation", "kind=[attention]"))

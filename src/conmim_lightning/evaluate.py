@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             "backbone.weights of a fine-tuning, or with train experiment=vit_b_knn"
         )
     recorded = checkpoint["run"]["config"]
-    data = instantiate(_data_config(config, recorded))
+    data = instantiate(data_config(config, recorded))
     data.classes = checkpoint.get("classes") or None
     if checkpoint.get("category_ids"):
         data.category_ids = checkpoint["category_ids"]
@@ -68,7 +68,7 @@ def _lightning_module() -> Any:
     return LightningModule
 
 
-def _data_config(config: Config, recorded: Config) -> Config:
+def data_config(config: Config, recorded: Config) -> Config:
     """Return the data configuration of the evaluated run, with the requested changes."""
     changes = {key: value for key, value in (config["data"] or {}).items() if value is not None}
     if "root" in changes or config["images"]:

@@ -81,7 +81,7 @@ def _run(cfg: DictConfig, config: Config) -> "Trainer":
         raise
     finally:
         for logger in trainer.loggers:  # the next run of a sweep must not continue this run's log
-            getattr(getattr(logger, "experiment", None), "finish", lambda: None)()
+            getattr(logger, "close", lambda: None)()
     return trainer
 
 
@@ -90,13 +90,15 @@ def _trainer(config: Config, resume: "Resume") -> "Trainer":
     from hydra.utils import instantiate
 
     from conmim_lightning.callbacks.run_record import RunRecord
+    from conmim_lightning.runtime.labels import run_labels
     from conmim_lightning.runtime.loggers import build_loggers, run_id
-    from conmim_lightning.runtime.provenance import run_record
+    from conmim_lightning.runtime.provenance import portable, run_record
 
-    identifier = run_id(resume.checkpoint)
+    identifier, labels = run_id(resume.checkpoint, config["logger"]), run_labels(config)
     callbacks = [instantiate(callback) for callback in config["callbacks"].values()]
-    callbacks.append(RunRecord(run_record(config, identifier, resume.checkpoint), config["paths"]["run_dir"]))
-    loggers = build_loggers(config["logger"], identifier, resume.checkpoint)
+    record = run_record(config, identifier, resume.checkpoint, labels._asdict())
+    callbacks.append(RunRecord(record, config["paths"]["run_dir"], portable(record)))
+    loggers = build_loggers(config["logger"], identifier, resume.checkpoint, labels)
     trainer = instantiate(config["trainer"], callbacks=callbacks, logger=loggers or False)
     use_own_signals(trainer)
     if trainer.strategy.root_device.type == "cpu":

@@ -1,10 +1,12 @@
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 from conmim_lightning.runtime import provenance
-from conmim_lightning.runtime.provenance import git_state, run_record
+from conmim_lightning.runtime.provenance import git_state, portable, run_record
 
 
 def test_the_record_names_command_versions_and_configuration(monkeypatch):
@@ -23,9 +25,47 @@ def test_the_commit_is_that_of_the_checkout():
     assert git_state().removesuffix("-dirty") == commit
 
 
-def test_an_installed_package_has_no_commit(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("direct_url", "state"),
+    [
+        (None, "release 0.1.0"),
+        ('{"url": "x", "dir_info": {}}', "release 0.1.0"),
+        ('{"url": "x", "vcs_info": {"vcs": "git", "commit_id": "abc"}}', "abc"),
+    ],
+)
+def test_an_installed_package_has_the_commit_of_pip_or_a_version(monkeypatch, tmp_path, direct_url, state):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages" / "conmim_lightning" / "a" / "b.py"))
-    assert git_state() == "unknown"
+    monkeypatch.setattr(provenance, "distribution", lambda name: SimpleNamespace(read_text=lambda file: direct_url))
+    assert git_state() == state
+
+
+def test_the_users_own_checkout_is_recorded(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run_record({}, "1a")["working_directory_git"] is None
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "a"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert run_record({}, "1a")["working_directory_git"] == head
+
+
+def test_loggers_get_no_paths_of_the_machine():
+    config = {
+        "paths": {"run_dir": "/home/me/runs/1"},
+        "logger": {"csv": {"save_dir": "/home/me/runs/1"}},
+        "callbacks": {"report": {"path": "/home/me/runs/1/report.png", "num_images": 4}},
+        "data": {"root": "/data/sets/imagenet/train", "exclude": ["a/b"], "mean": [0.5]},
+    }
+    record = run_record(config, "1a") | {"command": ["train", "data.root=/data/sets/imagenet/train", "lr=1/3"]}
+    logged = portable(record)
+    assert logged["config"] == {
+        "callbacks": {"report": {"path": "./report.png", "num_images": 4}},
+        "data": {"root": ".../imagenet/train", "exclude": ["a/b"], "mean": [0.5]},
+    }
+    assert logged["command"] == ["train", "data.root=.../imagenet/train", "lr=1/3"]
+    assert record["config"]["paths"], "the record itself is complete"
 
 
 def test_a_package_that_is_not_installed(monkeypatch):

@@ -23,7 +23,8 @@ class OnlineProbe(Callback):
     """Log k-NN accuracy (if there are labels) and dense probes (if there are class maps) of the teacher's features.
 
     Metrics: ``val/knn_top1``, ``val/knn_top5``, ``val/dense_auroc_{object,border,class}``. Before the first step, raw
-    pixels and the initial weights are measured as well, with ``_pixels`` and ``_start`` appended.
+    pixels and the initial weights are measured as well, with ``_pixels`` and ``_start`` appended. Later measurements
+    log these baselines again, so that charts show them as lines. ``_error`` is appended to standard errors.
 
     Args:
         every_n_epochs: epochs between two measurements, >= 1; the last is always at the end.
@@ -62,7 +63,7 @@ class OnlineProbe(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the final teacher."""
-        if not self.history or self.history[-1]["step"] != trainer.global_step:
+        if not self.measured_at(trainer.global_step):
             self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,11 +84,22 @@ class OnlineProbe(Callback):
     def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         if not metrics:
             return
+        baselines = {} if not self.history else self._baselines(self.history[0])
         self.history.append({"step": trainer.global_step} | metrics)
+        metrics = baselines | metrics
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=max(0, trainer.global_step - 1))  # of the step before, as Lightning
+            step = max(0, trainer.global_step - 1)  # the step before, as Lightning
+            logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=step)
             logger.save()
+
+    @staticmethod
+    def _baselines(first: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in first.items() if name.endswith(("_pixels", "_start"))}
+
+    def measured_at(self, step: int) -> bool:
+        """Return whether the last measurement was after this number of optimizer steps."""
+        return bool(self.history) and self.history[-1]["step"] == step
 
     @torch.no_grad()
     def _measure(

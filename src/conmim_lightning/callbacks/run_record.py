@@ -16,10 +16,12 @@ class RunRecord(Callback):
     Args:
         record: record made of dictionaries, lists, strings and numbers.
         dirpath: folder of the run.
+        logged: what loggers store of the record; null for all.
     """
 
-    def __init__(self, record: dict[str, Any], dirpath: str) -> None:
+    def __init__(self, record: dict[str, Any], dirpath: str, logged: dict[str, Any] | None = None) -> None:
         self.record = record
+        self.logged = record if logged is None else logged
         self.dirpath = Path(dirpath)
 
     @rank_zero_only
@@ -27,7 +29,7 @@ class RunRecord(Callback):
         """Write the file and pass the configuration to the loggers."""
         write_text(self.dirpath / "run.yaml", yaml.safe_dump(self.record, sort_keys=False))
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.record)
+            logger.log_hyperparams(self.logged)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the record to the checkpoint."""

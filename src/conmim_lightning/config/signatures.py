@@ -87,7 +87,9 @@ def _parameters(target: Any) -> Parameters:
         return parameters
     own = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     inherited = _parameters(base)  # the class may set some of them itself
-    return {name: p.replace(default=None) for name, p in inherited.items()} | own
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    optional = {name: p if p.kind in variadic else p.replace(default=None) for name, p in inherited.items()}
+    return optional | own
 
 
 def _locate(target: str) -> Any:

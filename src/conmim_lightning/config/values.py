@@ -46,6 +46,17 @@ _TOP_LEVEL: dict[str, Any] = {
     "stages": list[Literal["fit", "test"]],
     "checkpoint": str | None,
     "trust": list[str],
+    "kind": list[Literal["predictions", "attention", "similarity", "pca", "neighbors", "queries"]] | None,
+    "pictures": int | None,
+    "branch": Literal["teacher", "student"],
+    "against": str | None,
+    "layer": int,
+    "heads": list[int] | None,
+    "patch": list[int] | None,
+    "neighbors": int,
+    "gallery": int,
+    "interpolate": bool,
+    "file_format": Literal["png", "pdf", "svg"],
 }
 """Annotations of keys outside of groups."""
 

@@ -1,6 +1,6 @@
 """Linear probes on frozen patch tokens, which measure what a single token encodes of its patch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -14,6 +14,7 @@ Selector = Callable[[Patches], Tensor]
 
 _FIELDS = ("tokens", "inside", "second", "label")
 _NEWTON_STEPS, _CONVERGED = 20, 1e-6
+_GROUPS = 10  # of query images, for standard errors
 _PURITY = 0.25
 
 
@@ -122,7 +123,10 @@ class DenseProbe(Metric):
             getattr(self, f"{role}_{name}").append(value.flatten(0, 1))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the AUROC of "object", "border" and "class", 0 to 1; NaN if all query patches have one label."""
+        """Return the AUROC of "object", "border" and "class", 0 to 1; NaN if all query patches have one label.
+
+        The same names with "_error" are standard errors, from the values of ten groups of query images.
+        """
         fit, test = self._patches("reference"), self._patches("query")
         if len(fit["tokens"]) > self.max_patches:
             generator = torch.Generator().manual_seed(0)
@@ -133,14 +137,16 @@ class DenseProbe(Metric):
             patches["tokens"] = (patches["tokens"] - mean) / (std + 1e-6)
         self._object_probe = (mean, std, self._fit(fit, _is_solid, _is_object))
         by_class = [
-            self._auroc(fit, test, _is_solid_object, lambda patches, c=c: patches["label"] == c)
+            self._aurocs(fit, test, _is_solid_object, lambda patches, c=c: patches["label"] == c)
             for c in range(self.num_classes)
         ]
-        return {
-            "object": self._auroc(fit, test, _is_solid, _is_object),
-            "border": self._auroc(fit, test, _is_unambiguous, _has_border),
-            "class": torch.stack(by_class).nanmean(),
+        values = {
+            "object": self._aurocs(fit, test, _is_solid, _is_object),
+            "border": self._aurocs(fit, test, _is_unambiguous, _has_border),
+            "class": torch.stack(by_class).nanmean(0),
         }
+        errors = {f"{name}_error": _standard_error(of_groups) for name, (_, *of_groups) in values.items()}
+        return {name: of_all for name, (of_all, *_) in values.items()} | errors
 
     def object_probability(self, tokens: Tensor) -> Tensor:
         """Return the probability that each patch is an object, by the last ``compute``'s probe; (B, N, D) -> (B, N).
@@ -167,14 +173,30 @@ class DenseProbe(Metric):
         return logistic_probe(fit["tokens"][mask], labels)
 
     @classmethod
-    def _auroc(cls, fit: Patches, test: Patches, select: Selector, target: Selector) -> Tensor:
+    def _aurocs(cls, fit: Patches, test: Patches, select: Selector, target: Selector) -> Tensor:
+        """Return the AUROC of all selected query patches, and that of each group of them, (1 + groups,)."""
         weights, mask = cls._fit(fit, select, target), select(test)
         labels = target(test)[mask]
-        if weights is None or labels.all() or not labels.any():
-            return torch.tensor(torch.nan, device=mask.device)
+        if weights is None:
+            return torch.full((1 + _GROUPS,), torch.nan, device=mask.device)
         score = _score(test["tokens"][mask], weights)
-        rank = score.argsort().argsort().double() / len(score)  # torchmetrics would squash scores outside [0, 1]
-        return cast(Tensor, binary_auroc(rank, labels.long()))
+        groups = zip(score.tensor_split(_GROUPS), labels.tensor_split(_GROUPS), strict=True)
+        return torch.stack([_auroc(score, labels), *(_auroc(*group) for group in groups)])
+
+
+def _auroc(score: Tensor, labels: Tensor) -> Tensor:
+    """Return the AUROC of scores; NaN if all labels are equal."""
+    if labels.all() or not labels.any():
+        return torch.tensor(torch.nan, device=score.device)
+    rank = score.argsort().argsort().double() / len(score)  # torchmetrics would squash scores outside [0, 1]
+    return cast(Tensor, binary_auroc(rank, labels.long())).to(torch.float32)
+
+
+def _standard_error(values: Sequence[Tensor]) -> Tensor:
+    """Return the standard error of the mean of values, without NaN."""
+    known = torch.stack(list(values))
+    known = known[~known.isnan()]
+    return known.std() / len(known) ** 0.5 if len(known) > 1 else known.new_tensor(torch.nan)
 
 
 def _score(tokens: Tensor, weights: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class KNNAccuracy(Metric):
         getattr(self, f"{role}_labels").append(labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the accuracies "top1" and "top5", 0 to 1."""
+        """Return the accuracies "top1" and "top5", 0 to 1, and "top1_error", the standard error of a proportion."""
         bank, bank_labels = self._all("reference_features"), self._all("reference_labels")
         queries, labels = self._all("query_features"), self._all("query_labels")
         num_classes = int(torch.maximum(bank_labels.max(), labels.max())) + 1
@@ -63,7 +63,7 @@ class KNNAccuracy(Metric):
             ranked = votes[k].topk(min(5, num_classes)).indices == chunk_labels[:, None]
             hits += torch.stack([ranked[:, 0].sum(), ranked.any(1).sum()])
         top1, top5 = hits / len(queries)
-        return {"top1": top1, "top5": top5}
+        return {"top1": top1, "top5": top5, "top1_error": (top1 * (1 - top1) / len(queries)).sqrt()}
 
     def _all(self, name: str) -> Tensor:
         value = getattr(self, name)

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 _SEEDS = ("seed", "data.subset_seed")
 _OVERRIDES = Path(".hydra", "overrides.yaml")
 _SHOWN = ("test/", "val/")
-_HIDDEN = ("_seconds", "calibration_error", "unreadable_images", "_pixels", "_start")
+_HIDDEN = ("_seconds", "_error", "unreadable_images", "_pixels", "_start")
 
 
 class SweepTable(Callback):

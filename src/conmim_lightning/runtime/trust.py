@@ -11,6 +11,7 @@ from typing import Any
 
 from conmim_lightning.config.check import CONF_DIR, Config
 
+_EARLIER = ("lightning.pytorch.loggers.WandbLogger", "lightning.pytorch.loggers.TensorBoardLogger")
 _DIRECTIVES = ("_target_", "_partial_")
 _WRITERS = "conmim_lightning.data.synthetic."  # which create files; only to prepare the data
 _SHOWN = 5
@@ -46,9 +47,10 @@ def recorded_reports(config: Config) -> dict[str, Any]:
 
 @cache
 def known_targets() -> frozenset[str]:
-    """Return the targets that this project's configuration files name."""
+    """Return the targets that this project's configuration files name, or named in earlier versions."""
     files = Path(CONF_DIR).rglob("*.yaml")
-    return frozenset(name for path in files for name in re.findall(r"_target_:\s*([\w.]+)", path.read_text("utf-8")))
+    names = [name for path in files for name in re.findall(r"_target_:\s*([\w.]+)", path.read_text("utf-8"))]
+    return frozenset({*names, *_EARLIER})
 
 
 def _faults(node: object, name: str, trust: tuple[str, ...]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 
 from conmim_lightning.batches import PretrainBatch, PretrainViews
@@ -12,6 +13,7 @@ from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_patch_in
 from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.conmim import ConMIM
+from conmim_lightning.models.unchanged import unchanged
 from conmim_lightning.optim.build import OptimizerFactory
 from conmim_lightning.optim.param_groups import ParamGroups, decay_groups
 from conmim_lightning.optim.recipe import PretrainSchedule
@@ -38,7 +40,8 @@ class PretrainTask(ScheduledTask):
         batch_size: images per step and device; null uses the data module's batch size.
         on_non_finite: "stop" ends the run at a NaN or infinite loss or gradient; "skip" skips that optimizer step.
         seed: seed of drop path, if the encoder has drop path.
-        log_every_n_steps: optimizer steps between two logs of the metrics of ``metrics.alignment``.
+        log_every_n_steps: optimizer steps between two logs of the metrics of ``metrics.alignment``; the first and the
+            last step are logged, too.
         compile: apply ``torch.compile`` to student, teacher and, on a GPU, the perturbation when training begins.
             Parameter names stay the same; results differ by rounding and by the random numbers of drop path.
 
@@ -121,11 +124,9 @@ class PretrainTask(ScheduledTask):
         loss = self.loss(queries, keys, batch.mask, indices)
         self.guard.add(loss.detach(), batch.index)
         self.log("train/loss", loss)
-        if (self.global_step + 1) % self.log_every_n_steps == 0:  # logged with the step that they belong to
-            metrics = alignment(queries, keys, batch.mask)
-            if self.model.has_teacher:
-                metrics["teacher_distance"] = relative_distance(self.model.teacher.branch, self.model.student)
-            self.log_dict({f"train/{name}": value for name, value in metrics.items()})
+        step = self.global_step + 1  # the step that the metrics are logged with
+        if step % self.log_every_n_steps == 0 or step in (1, self.planned_steps):
+            self._log_alignment(queries, keys, batch.mask)
         return loss
 
     def configure_gradient_clipping(
@@ -174,6 +175,26 @@ class PretrainTask(ScheduledTask):
         """Restore the number of skipped steps; raise ValueError for a checkpoint of another architecture."""
         self.guard.skipped = checkpoint.get("skipped_steps", 0)
         check_checkpoint(self.state_dict(), checkpoint)
+
+    @torch.no_grad()
+    def similarity(self, student_view: Tensor, teacher_view: Tensor, mask: Tensor) -> Tensor:
+        """Return the cosines of all queries with all keys, (B, N, N), without drop path and without effect on training.
+
+        Args:
+            student_view: (B, C, H, W) normalised.
+            teacher_view: (B, C, H, W) normalised.
+            mask: (B, h, w) bool, True = hidden from the student.
+        """
+        with unchanged(self.model, self.model.student.encoder), torch.compiler.set_stance("force_eager"):
+            queries = F.normalize(self.model.student(student_view, mask).float(), dim=-1)
+            keys = F.normalize(self.model.teach(teacher_view).float(), dim=-1)
+        return queries @ keys.transpose(1, 2)
+
+    def _log_alignment(self, queries: Tensor, keys: Tensor, mask: Tensor) -> None:
+        metrics = alignment(queries, keys, mask)
+        if self.model.has_teacher:
+            metrics["teacher_distance"] = relative_distance(self.model.teacher.branch, self.model.student)
+        self.log_dict({f"train/{name}": value for name, value in metrics.items()})
 
     def param_groups(self) -> ParamGroups:
         """Return the official decay groups of the student."""

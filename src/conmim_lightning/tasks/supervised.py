@@ -67,9 +67,9 @@ class SupervisedTask(ScheduledTask):
         super().optimizer_step(*args, **kwargs)
         self.log("optim/lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluate a validation batch."""
-        self.evaluate(batch, self.metrics["val"])
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any] | None:
+        """Evaluate a validation batch; see ``evaluate``."""
+        return self.evaluate(batch, self.metrics["val"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, but not of the sanity check."""

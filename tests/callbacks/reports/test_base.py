@@ -21,7 +21,7 @@ def trainer(count):
         image_name=lambda split, index: f"{split}{index}",
         pixels=lambda split, index: torch.zeros(1, 4, 4, dtype=torch.uint8),
     )
-    return SimpleNamespace(datamodule=data, is_global_zero=True)
+    return SimpleNamespace(datamodule=data, is_global_zero=True, loggers=[])
 
 
 def added(count, figures):
@@ -37,6 +37,13 @@ def test_images_to_draw_are_evenly_spaced():
     assert [shape for _, shape in added(9, 3) if shape] == [(3, 4, 4)] * 3
     assert len(added(9, 0)) == 8, "predictions of all but the broken image"
     assert [name for name, shape in added(3, 50) if shape] == ["test0", "test1"]
+
+
+def test_images_to_draw_are_among_those_that_are_evaluated():
+    report, run = Recorder("unused", pictures=2), trainer(10)
+    run.datamodule.eval_limit = 4
+    report.on_test_start(run, None)
+    assert report._to_draw == {0, 5}, "of the images 0, 2, 5 and 7"
 
 
 def test_names_of_figures_are_unique():

@@ -9,7 +9,7 @@ from conmim_lightning.callbacks.reports.classification import ClassificationRepo
 def report(folder, classes, labels, predictions):
     callback = ClassificationReport(str(folder))
     task = SimpleNamespace(num_classes=len(classes), classes=classes, device=torch.device("cpu"))
-    trainer = SimpleNamespace(is_global_zero=True)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     callback.on_test_start(trainer, task)
     scores = torch.nn.functional.one_hot(torch.tensor(predictions), len(classes)).bfloat16()
     outputs = {"scores": scores, "label": torch.tensor(labels)}

@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from conmim_lightning.callbacks.reports.confusion_figure import confusion_figure
+from conmim_lightning.callbacks.reports.drawing import figure_array
 from conmim_lightning.callbacks.reports.tables import confused_with
 from conmim_lightning.files import replacing, write_text
-
-_MAX_NAMED = 40  # with more classes, the figure shows no names
-_MAX_NUMBERED = 20  # with more classes, the figure shows no counts
+from conmim_lightning.loggers.media import Picture, log_pictures, log_tsv, media_loggers
 
 
 class ClassificationReport(Callback):
     """Write, when a test ends, ``per_class.tsv`` (images, accuracy, most frequent error) and ``confusion.png``.
+
+    Both are also logged, and the confusion matrix of each validation.
 
     Args:
         dirpath: folder for both files.
@@ -28,26 +28,60 @@ class ClassificationReport(Callback):
         self.dirpath = Path(dirpath)
         self._confusion: MulticlassConfusionMatrix | None = None
 
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Initialise the confusion matrix if it will be logged."""
+        logs = media_loggers(trainer) and not trainer.sanity_checking
+        self._confusion = _confusion_matrix(pl_module) if logs else None
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count the predictions of a batch; images without a class are left out."""
+        self._count(outputs)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Log the confusion matrix."""
+        if self._confusion is not None:
+            matrix = self._confusion.compute().cpu().numpy()
+            if matrix.sum():  # the linear probe has many predictions
+                self._log(trainer, "val/confusion", matrix, list(pl_module.classes))
+
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Initialise the confusion matrix."""
-        self._confusion = MulticlassConfusionMatrix(pl_module.num_classes, ignore_index=-1).to(pl_module.device)
+        self._confusion = _confusion_matrix(pl_module)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count the predictions of a batch; images without a class are left out."""
-        assert self._confusion is not None
-        self._confusion.update(outputs["scores"].float(), outputs["label"])
+        self._count(outputs)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sum over all devices and write both files."""
+        """Sum over all devices; write and log table and figure."""
         assert self._confusion is not None
         matrix = self._confusion.compute().cpu().numpy()
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
             names = list(pl_module.classes)  # type: ignore[arg-type]
-            write_text(self.dirpath / "per_class.tsv", _per_class(matrix, names), errors="replace")
-            _draw(matrix, names, self.dirpath / "confusion.png")
+            table = _per_class(matrix, names)
+            write_text(self.dirpath / "per_class.tsv", table, errors="replace")
+            log_tsv(trainer, "test/per_class", table)
+            with replacing(self.dirpath / "confusion.png") as temporary:
+                confusion_figure(matrix, names).savefig(temporary)
+            self._log(trainer, "test/confusion", matrix, names)
+
+    def _count(self, outputs: Any) -> None:
+        if self._confusion is not None and outputs is not None:
+            self._confusion.update(outputs["scores"].float(), outputs["label"])
+
+    @staticmethod
+    def _log(trainer: Trainer, key: str, matrix: NDArray[np.int64], names: list[str]) -> None:
+        if media_loggers(trainer):
+            log_pictures(trainer, key, [Picture(figure_array(confusion_figure(matrix, names)))])
+
+
+def _confusion_matrix(task: Any) -> MulticlassConfusionMatrix:
+    return MulticlassConfusionMatrix(task.num_classes, ignore_index=-1).to(task.device)
 
 
 def _per_class(matrix: NDArray[np.int64], names: list[str]) -> str:
@@ -58,24 +92,3 @@ def _per_class(matrix: NDArray[np.int64], names: list[str]) -> str:
         top1 = matrix[label, label] / images if images else float("nan")
         lines.append(f"{name}\t{images}\t{top1:.4f}\t{confused_with(matrix, label, names)}")
     return "\n".join(lines) + "\n"
-
-
-def _draw(matrix: NDArray[np.int64], names: list[str], path: Path) -> None:
-    """Draw the confusion matrix: rows are classes, columns predictions; colours are fractions of a row."""
-    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = min(16, max(5, 0.45 * len(names) + 2))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(fractions, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
-    axes.set(xlabel="prediction", ylabel="class", title=f"{int(np.trace(matrix))} of {int(matrix.sum())} correct")
-    if len(names) <= _MAX_NAMED:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
-    if len(names) <= _MAX_NUMBERED:
-        for row, column in np.argwhere(matrix > 0):
-            color = "white" if fractions[row, column] > 0.5 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color, fontsize=8)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the class")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from conmim_lightning.callbacks.gather import gather_objects
 from conmim_lightning.callbacks.reports.base import DenseReport
-from conmim_lightning.callbacks.reports.drawing import draw_objects, save_panels
+from conmim_lightning.callbacks.reports.drawing import as_array, draw_objects, save_panels
 from conmim_lightning.files import write_text
+from conmim_lightning.loggers.media import BoxLabel, Picture
 
 
 class DetectionReport(DenseReport):
@@ -40,8 +41,9 @@ class DetectionReport(DenseReport):
         self._write_results(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the table of classes."""
+        """Write the table of classes; log the drawn images."""
         self.write_table(trainer, _per_class(pl_module.metrics["test"].per_class, pl_module.classes))
+        self._log_pictures(trainer, "test/detections")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the detections."""
@@ -53,20 +55,32 @@ class DetectionReport(DenseReport):
         """Store and draw the detections in an image."""
         if self.predictions is None and image is None:
             return
-        detections = _on_cpu(outputs["detections"][position])
         if self.predictions is not None:
+            detections = _on_cpu(outputs["detections"][position])
             data, testing = task.trainer.datamodule, task.trainer.testing
             self._results += data.coco_results(index, detections, testing=testing)
         if image is None:
             return
-        shown = detections.scores >= self.min_score
-        confident = type(detections)(*(values[shown] if len(values) else values for values in detections))
+        confident = self._confident(outputs, position)
         drawn = draw_objects(image, confident, task.classes, confident.scores.tolist())
         panels = [(f"detections, score >= {self.min_score}", drawn)]
         annotated = _on_cpu(batch.objects[position])
         if len(annotated.boxes):
             panels.append(("annotation", draw_objects(image, annotated, task.classes)))
         save_panels(panels, self.figure_path(name, index))
+
+    def picture(self, task: Any, name: str, outputs: Any, batch: Any, position: int, image: Tensor) -> Picture:
+        """Return a picture with the boxes of detections and annotations."""
+        confident, annotated = self._confident(outputs, position), _on_cpu(batch.objects[position])
+        drawn = draw_objects(image, confident, task.classes, confident.scores.tolist())
+        boxes = {"detections": _boxes(confident, confident.scores.tolist()), "annotations": _boxes(annotated)}
+        return Picture(as_array(image), name, boxes=boxes, classes=task.classes, drawn=as_array(drawn))
+
+    def _confident(self, outputs: Any, position: int) -> Any:
+        """Return the detections with at least the smallest score."""
+        detections = _on_cpu(outputs["detections"][position])
+        shown = detections.scores >= self.min_score
+        return type(detections)(*(values[shown] if len(values) else values for values in detections))
 
     def _write_results(self, trainer: Trainer) -> None:
         results, self._results = self._results, []
@@ -82,6 +96,12 @@ class DetectionReport(DenseReport):
 def _on_cpu(objects: Any) -> Any:
     """Move a named tuple of tensors to the CPU."""
     return type(objects)(*(values.cpu() for values in objects))
+
+
+def _boxes(objects: Any, scores: Sequence[float] | None = None) -> list[BoxLabel]:
+    given: Sequence[float | None] = scores if scores is not None else [None] * len(objects.labels)
+    rows = zip(objects.boxes.tolist(), objects.labels.tolist(), given, strict=True)
+    return [BoxLabel(corners, label, score) for corners, label, score in rows]
 
 
 def _per_class(precision: Mapping[str, Mapping[int, float]], names: Sequence[str]) -> str:

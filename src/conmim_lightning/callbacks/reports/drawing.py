@@ -4,10 +4,12 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
@@ -19,6 +21,7 @@ Color = tuple[int, int, int]
 _GOLDEN_RATIO = 0.618033988749895
 _PANEL_PIXELS = 480
 _DPI = 100
+_DARKER = 0.5
 _LEGEND_COLUMNS = 8
 _LEGEND_INCHES = 0.25  # height of a row
 
@@ -51,6 +54,29 @@ def draw_classes(image: Tensor, classes: Tensor, alpha: float = 0.6) -> Tensor:
     for label in classes[classes >= 0].unique().tolist():
         result = draw_segmentation_masks(result, classes == label, alpha=alpha, colors=palette[label])
     return result
+
+
+def draw_errors(image: Tensor, wrong: Tensor) -> Tensor:
+    """Draw wrong pixels white, which no class is, over the darkened grey image.
+
+    Args:
+        image: (3, H, W) uint8.
+        wrong: (H, W) bool.
+    """
+    dark = (image.float().mean(0, keepdim=True) * _DARKER).to(torch.uint8).expand(3, -1, -1)
+    return torch.where(wrong, torch.full_like(dark, 255), dark)
+
+
+def figure_array(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure as (H, W, 3) pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def as_array(image: Tensor) -> NDArray[np.uint8]:
+    """Convert (3, H, W) uint8 to an (H, W, 3) array."""
+    return image.permute(1, 2, 0).contiguous().numpy()
 
 
 def draw_objects(

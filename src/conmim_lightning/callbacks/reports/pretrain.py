@@ -3,18 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from conmim_lightning.callbacks.online_probe import OnlineProbe
-from conmim_lightning.callbacks.reports.pretrain_figure import draw_report, image_rows
+from conmim_lightning.callbacks.reports.image_rows import ImageRow, image_rows
+from conmim_lightning.callbacks.reports.pretrain_figure import draw_report, row_picture
+from conmim_lightning.loggers.media import Picture, log_pictures, media_loggers
 
 _CURVES = ("train/loss", "train/retrieval_top1", "train/position_only_top1", "train/position_only_fraction")
+_PICTURES = "pictures/similarity"
 
 
 class PretrainReport(Callback):
-    """Write a figure of training curves and held-out images when training ends.
+    """Write a figure of training curves and held-out images when training ends; log the images at every probe.
 
     Args:
         path: PNG file to write.
@@ -31,6 +33,11 @@ class PretrainReport(Callback):
         self.num_images = num_images
         self.curves: list[dict[str, float]] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the images before the first step."""
+        if trainer.global_step == 0:
+            self._log(trainer, pl_module)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -40,14 +47,25 @@ class PretrainReport(Callback):
             logged = trainer.callback_metrics
             self.curves.append({"step": step} | {key: float(logged[key]) for key in _CURVES if key in logged})
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the images if the features were probed."""
+        probe = _probe(trainer)
+        if probe and probe.measured_at(trainer.global_step):
+            self._log(trainer, pl_module)
+
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw the figure."""
-        probe = next((c for c in trainer.callbacks if isinstance(c, OnlineProbe)), None)  # type: ignore[attr-defined]
-        batch = trainer.datamodule.held_out_crops(self.num_images)  # type: ignore[attr-defined]
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # the model is on the CPU again
-            rows = image_rows(pl_module, batch, probe)
-        draw_report(self.path, self.curves, probe.history if probe else [], rows)
+        rows, probe = self._rows(trainer, pl_module), _probe(trainer)
+        title = f"{self.path.parent.name}: {trainer.global_step} steps, {trainer.current_epoch} epochs"
+        patches = rows[0].mask.numel()
+        draw_report(self.path, self.curves, probe.history if probe else [], rows, title=title, patches=patches)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the last images, unless they were logged at the end of the epoch."""
+        probe = _probe(trainer)
+        if probe is None or trainer.current_epoch % probe.every_n_epochs:
+            self._log(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curves so far."""
@@ -56,3 +74,16 @@ class PretrainReport(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the results of the resumed run."""
         self.curves = state_dict["curves"]
+
+    def _rows(self, trainer: Any, pl_module: Any) -> list[ImageRow]:
+        return image_rows(pl_module, trainer.datamodule.held_out_crops(self.num_images), _probe(trainer))
+
+    @rank_zero_only
+    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if media_loggers(trainer):
+            pictures = [Picture(row_picture(row)) for row in self._rows(trainer, pl_module)]
+            log_pictures(trainer, _PICTURES, pictures)
+
+
+def _probe(trainer: Any) -> OnlineProbe | None:
+    return next((callback for callback in trainer.callbacks if isinstance(callback, OnlineProbe)), None)

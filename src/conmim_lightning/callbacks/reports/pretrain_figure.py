@@ -1,168 +1,192 @@
-"""Figure of a pre-training run: curves, and per image the views, the mask and similarity maps."""
+"""Figures of a pre-training run: curves, and per image the views and maps."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from conmim_lightning.batches import PretrainBatch
-from conmim_lightning.callbacks.online_probe import OnlineProbe
-from conmim_lightning.callbacks.reports.drawing import as_rgb
+from conmim_lightning.callbacks.reports.drawing import figure_array
+from conmim_lightning.callbacks.reports.image_rows import ImageRow
 from conmim_lightning.files import replacing
 
 History = list[dict[str, float]]
 
-
-class ImageRow(NamedTuple):
-    """The panels of one image, a row of the figure.
-
-    Attributes:
-        student_view: (H, W, 3) in [0, 1], hidden patches grey.
-        mask: (h, w) bool.
-        teacher_view: (H, W, 3) in [0, 1].
-        query: row and column of the hidden patch whose query is shown.
-        similarity: (h, w) cosine of that query with every key.
-        object_map: (h, w) probability of an object by the dense probe; None without a probe.
-    """
-
-    student_view: Tensor
-    mask: Tensor
-    teacher_view: Tensor
-    query: tuple[int, int]
-    similarity: Tensor
-    object_map: Tensor | None
+_COLUMN = 3.4  # inches, a column of a paper
+_SMALL = 8  # points
+_DPI = 150
+_PROBES = {
+    "dense_auroc_object": "object or background, AUROC (%)",
+    "dense_auroc_border": "border or not, AUROC (%)",
+    "dense_auroc_class": "class of objects, AUROC (%)",
+    "knn_top1": "k-NN top-1 (%)",
+}
+_TITLES = ("student view", "teacher view", "similarity of □", "five nearest keys", "P(object)")
+_SPAN = 10.0  # smallest height of a probe's axis in points, so that noise does not look like progress
 
 
-def image_rows(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) -> list[ImageRow]:
-    """Return views, similarity maps and probe maps of a batch; the model is in training mode.
-
-    Args:
-        pl_module: pre-training task.
-        batch: held-out crops.
-        probe: callback with the dense probe; None for no object maps.
-    """
-    batch = move_data_to_device(batch, pl_module.device)
-    student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
-    model = pl_module.model
-    queries = F.normalize(model.student(student_view, batch.mask).float(), dim=-1)
-    keys = F.normalize(model.teach(teacher_view).float(), dim=-1)
-    similarity = queries @ keys.transpose(1, 2)  # (B, N, N)
-    object_map = None
-    if probe is not None and probe.dense is not None:
-        tokens = model.teacher_encoder.patch_tokens(student_view, probe.block)
-        object_map = probe.dense.object_probability(tokens).cpu()
-    rows = []
-    for i, mask in enumerate(batch.mask.cpu()):
-        hidden = mask.flatten().nonzero().squeeze(1)
-        chosen = int(hidden[len(hidden) // 2])
-        rows.append(
-            ImageRow(
-                student_view=_as_image(pl_module, student_view[i], mask),
-                mask=mask,
-                teacher_view=_as_image(pl_module, teacher_view[i], None),
-                query=divmod(chosen, mask.shape[1]),
-                similarity=similarity[i, chosen].view_as(mask).cpu(),
-                object_map=None if object_map is None else object_map[i].view_as(mask),
-            )
-        )
-    return rows
-
-
-def _as_image(pl_module: Any, view: Tensor, mask: Tensor | None) -> Tensor:
-    perturbation = pl_module.perturbation
-    image = ((view * perturbation.std[0] + perturbation.mean[0]) / 255).clamp(0, 1).cpu()
-    if mask is not None:
-        hidden = F.interpolate(mask[None, None].float(), size=image.shape[1:])[0]
-        image = image * (1 - hidden) + 0.5 * hidden
-    return as_rgb(image).permute(1, 2, 0)
-
-
-def draw_report(path: Path, curves: History, probes: History, images: list[ImageRow]) -> None:
-    """Write the figure.
+def draw_report(
+    path: Path, curves: History, probes: History, images: Sequence[ImageRow], *, title: str = "", patches: int = 0
+) -> None:
+    """Write the figure of a run.
 
     Args:
         path: PNG file to write.
         curves: metrics of the pretext task by step.
         probes: metrics of the features by step; the first entry holds the baselines.
         images: one row each.
+        title: text above.
+        patches: number of patches of an image, which sets the chance levels; 0 draws none.
     """
-    names = ("dense_auroc_object", "dense_auroc_border", "dense_auroc_class", "knn_top1")
-    probed = [name for name in names if probes and f"val/{name}" in probes[0]]
-    columns = 6
+    probed = [name for name in _PROBES if probes and f"val/{name}" in probes[0]]
     plots = 2 + len(probed)
-    rows = math.ceil(plots / 3) + len(images)
-    figure = Figure(figsize=(15, 2.6 * rows), layout="constrained")
-    grid = figure.add_gridspec(rows, columns)
-    axes = [figure.add_subplot(grid[i // 3, 2 * (i % 3) : 2 * (i % 3) + 2]) for i in range(plots)]
-    _draw_curves(axes[0], curves, {"train/loss": "loss (nats)"})
-    _draw_curves(
-        axes[1],
-        curves,
-        {"train/retrieval_top1": "retrieval top-1", "train/position_only_top1": "position only"},
-    )
-    fraction = axes[1].twinx()
-    _draw_curves(fraction, curves, {"train/position_only_fraction": "position-only fraction"}, style="k:")
-    fraction.set_ylim(bottom=0)
+    rows = math.ceil(plots / 2)
+    height = 2.1 * rows + 1.25 * len(images)
+    figure = Figure(figsize=(2 * _COLUMN, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=_SMALL + 1)
+    ratios = [2.1] * rows + [1.25] * len(images)
+    grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
+    cells = [cell for row in range(rows) for cell in grid[row].subgridspec(1, 2)]
+    axes = [figure.add_subplot(cell) for cell in cells[:plots]]
+    _draw_loss(axes[0], curves, patches)
+    _draw_retrieval(axes[1], curves, patches)
     for axis, name in zip(axes[2:], probed, strict=True):
         _draw_probe(axis, probes, name)
-    for row, image in enumerate(images, start=rows - len(images)):
-        cells = [figure.add_subplot(grid[row, column]) for column in range(columns)]
-        _draw_row(cells, image, titled=row == rows - len(images))
+    for number, image in enumerate(images):
+        strip = figure.add_subfigure(grid[rows + number])
+        _draw_row(strip, image, _limits(images), titled=number == 0)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=80)
+        figure.savefig(temporary, dpi=_DPI)
 
 
-def _draw_curves(axis: Axes, curves: History, names: dict[str, str], style: str = "-") -> None:
-    for key, label in names.items():
-        points = [(entry["step"], entry[key]) for entry in curves if key in entry]
-        axis.plot(*zip(*points, strict=True) if points else ((), ()), style, label=label)
-    axis.set_xlabel("step")
-    axis.legend(loc="upper left" if style == "-" else "lower right")
+def row_picture(image: ImageRow) -> NDArray[np.uint8]:
+    """Return the panels of one image, (H, W, 3) uint8."""
+    figure = Figure(figsize=(2 * _COLUMN, 1.7), layout="constrained", dpi=_DPI)
+    _draw_row(figure, image, _limits([image]), titled=True)
+    return figure_array(figure)
+
+
+def _draw_loss(axis: Axes, curves: History, patches: int) -> None:
+    _plot(axis, curves, "train/loss", "loss")
+    if patches:
+        axis.axhline(math.log(patches), color="grey", linestyle=":", label=f"chance, ln {patches}")
+    _finish(axis, "loss (nats)")
+
+
+def _draw_retrieval(axis: Axes, curves: History, patches: int) -> None:
+    percent = [{key: value * (1 if key == "step" else 100) for key, value in entry.items()} for entry in curves]
+    _plot(axis, percent, "train/retrieval_top1", "retrieval")
+    _plot(axis, percent, "train/position_only_top1", "by position alone")
+    if patches:
+        axis.axhline(100 / patches, color="grey", linestyle=":", label=f"chance, 1/{patches}")
+    axis.set_ylim(bottom=0)
+    _finish(axis, "hidden patches found, top-1 (%)")
+
+
+def _plot(axis: Axes, curves: History, key: str, label: str) -> None:
+    points = [(entry["step"], entry[key]) for entry in curves if key in entry]
+    if points:
+        axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 10 else "")
 
 
 def _draw_probe(axis: Axes, probes: History, name: str) -> None:
+    """Draw a probe with two standard errors, and its baselines; the axis begins at chance."""
     key = f"val/{name}"
-    points = [(entry["step"], 100 * entry[key]) for entry in probes if key in entry]
-    axis.plot(*zip(*points, strict=True), marker="o", label="teacher")
-    for suffix, label, style in (("_start", "initial weights", "--"), ("_pixels", "raw pixels", ":")):
-        axis.axhline(100 * probes[0].get(key + suffix, math.nan), linestyle=style, color="grey", label=label)
-    axis.set_title(name.replace("_", " ") + " (%)")
-    axis.set_xlabel("step")
-    axis.legend()
-
-
-def _draw_row(cells: list[Axes], image: ImageRow, *, titled: bool) -> None:
-    titles = (
-        "student view",
-        "mask (white: hidden)",
-        "teacher view",
-        "similarity of □ to keys",
-        "five nearest keys",
-        "object probability",
-    )
-    row, column = image.query
-    best = torch.zeros_like(image.similarity)
-    best.view(-1)[image.similarity.view(-1).topk(5).indices] = 1
-    shown: list[tuple[Tensor | None, str]] = [
-        (image.student_view, "gray"),
-        (image.mask, "gray"),
-        (image.teacher_view, "gray"),
-        (image.similarity, "viridis"),
-        (best, "gray"),
-        (image.object_map, "magma"),
+    points = [
+        (entry["step"], 100 * entry[key], 200 * entry.get(f"{key}_error", 0.0)) for entry in probes if key in entry
     ]
-    for cell, title, (values, colormap) in zip(cells, titles, shown, strict=True):
+    steps, values, errors = zip(*points, strict=True)
+    axis.errorbar(steps, values, errors, marker="o", markersize=3, capsize=2, label="teacher, ± 2 standard errors")
+    shown = [value for value in values if math.isfinite(value)]
+    for suffix, label, style in (("_start", "initial weights", "--"), ("_pixels", "raw pixels", ":")):
+        level = 100 * probes[0].get(key + suffix, math.nan)
+        axis.axhline(level, linestyle=style, color="grey", label=label)
+        shown += [level] if math.isfinite(level) else []
+    margin = max([0.0, *(error for error in errors if math.isfinite(error))])
+    low, high = min(shown, default=0.0) - margin, max(shown, default=0.0) + margin
+    if "auroc" in name:
+        axis.axhline(50, color="black", linewidth=0.5, label="chance")
+        low = min(50.0, low) - 0.5
+    else:
+        low = 0.0
+    axis.set_ylim(low, max(low + _SPAN + 0.5, high + 1))
+    _finish(axis, _PROBES[name])
+
+
+def _finish(axis: Axes, label: str) -> None:
+    """Label an axis, with the legend above the curves."""
+    axis.set_xlabel("step", fontsize=_SMALL)
+    axis.set_ylabel(label, fontsize=_SMALL)
+    axis.tick_params(labelsize=_SMALL - 1)
+    axis.margins(x=0.02)
+    if axis.get_legend_handles_labels()[0]:
+        columns = min(2, len(axis.get_legend_handles_labels()[0]))
+        axis.legend(
+            fontsize=_SMALL - 2,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=columns,
+            frameon=False,
+            borderpad=0,
+        )
+
+
+def _limits(images: Sequence[ImageRow]) -> tuple[float, float]:
+    """Return the range of all similarities, so that equal colours mean equal values in all rows."""
+    values = [image.similarity for image in images]
+    return min(float(value.min()) for value in values), max(float(value.max()) for value in values)
+
+
+def _draw_row(figure: Figure | object, image: ImageRow, limits: tuple[float, float], *, titled: bool) -> None:
+    """Draw the panels of an image; maps lie over the teacher's view."""
+    has_map = image.object_map is not None
+    cells = figure.subplots(1, 4 + has_map)  # type: ignore[union-attr, attr-defined]
+    for cell, title in zip(cells, _TITLES, strict=False):
         cell.set_axis_off()
-        if values is None:
-            continue
-        cell.imshow(values.numpy(), cmap=colormap)
         if titled:
-            cell.set_title(title, fontsize=10)
-    for cell in (cells[3], cells[4]):
-        cell.plot(column, row, marker="s", markersize=9, markerfacecolor="none", markeredgecolor="red")
+            cell.set_title(title, fontsize=_SMALL)
+    cells[0].imshow(image.student_view.numpy())
+    cells[1].imshow(image.teacher_view.numpy())
+    low, high = limits
+    drawn = overlay(cells[2], image.teacher_view, image.similarity, low, high)
+    _color_bar(figure, cells[2], drawn, "cosine")
+    best = torch.full_like(image.similarity, math.nan)
+    best.view(-1)[image.similarity.view(-1).topk(min(5, best.numel())).indices] = 1
+    overlay(cells[3], image.teacher_view, best, 0, 1)
+    if image.object_map is not None:
+        drawn = overlay(cells[4], image.teacher_view, image.object_map, 0, 1)
+        _color_bar(figure, cells[4], drawn, "probability")
+    side = image.teacher_view.shape[0] / image.similarity.shape[0]
+    row, column = ((index + 0.5) * side - 0.5 for index in image.query)
+    for cell in (cells[2], cells[3]):
+        cell.plot(column, row, marker="s", markersize=6, markerfacecolor="none", markeredgecolor="red")
+
+
+def overlay(axis: Axes, image: Tensor, values: Tensor, low: float, high: float) -> AxesImage:
+    """Draw a map over a grey image; NaN is transparent.
+
+    Args:
+        axis: where to draw.
+        image: (H, W, 3) in [0, 1].
+        values: (h, w).
+        low: value of the first colour.
+        high: value of the last colour.
+    """
+    height, width = image.shape[:2]
+    axis.imshow(image.mean(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    return axis.imshow(values.numpy(), cmap="viridis", vmin=low, vmax=high, alpha=0.65, extent=extent)
+
+
+def _color_bar(figure: object, cell: Axes, drawn: AxesImage, label: str) -> None:
+    bar = figure.colorbar(drawn, ax=cell, shrink=0.8, pad=0.02)  # type: ignore[attr-defined]
+    bar.ax.tick_params(labelsize=_SMALL - 2)
+    bar.set_label(label, fontsize=_SMALL - 2)

@@ -11,8 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from conmim_lightning.callbacks.reports.base import DenseReport
-from conmim_lightning.callbacks.reports.drawing import class_colors, draw_classes, save_panels
+from conmim_lightning.callbacks.reports.drawing import (
+    as_array,
+    class_colors,
+    draw_classes,
+    draw_errors,
+    save_panels,
+)
 from conmim_lightning.callbacks.reports.tables import confused_with
+from conmim_lightning.loggers.media import Picture
 from conmim_lightning.metrics.segmentation import class_ious
 
 
@@ -28,8 +35,16 @@ class SegmentationReport(DenseReport):
     """
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the table of classes."""
+        """Write the table of classes; log the drawn images."""
         self.write_table(trainer, _per_class(pl_module.metrics["test"].matrix.cpu(), list(pl_module.classes)))
+        self._log_pictures(trainer, "test/predictions")
+
+    def picture(self, task: Any, name: str, outputs: Any, batch: Any, position: int, image: Tensor) -> Picture:
+        """Return a picture with two class maps."""
+        prediction, label = outputs["predictions"][position].cpu(), batch.label[position].cpu()
+        drawn = torch.cat([draw_classes(image, classes) for classes in (prediction, label)], 2)
+        maps = {"prediction": prediction.numpy(), "annotation": label.numpy()}
+        return Picture(as_array(image), name, class_maps=maps, classes=task.classes, drawn=as_array(drawn))
 
     def add(
         self, task: Any, name: str, index: int, outputs: Any, batch: Any, position: int, image: Tensor | None
@@ -60,7 +75,7 @@ def _draw(image: Tensor, prediction: Tensor, label: Tensor, names: list[str], pa
         fraction = float(wrong.sum() / labelled.sum())
         panels += [
             ("annotation", draw_classes(image, label)),
-            (f"errors: {fraction:.1%} of the pixels", draw_classes(image, torch.where(wrong, 0, -1), 0.8)),
+            (f"errors (white): {fraction:.1%} of the pixels", draw_errors(image, wrong)),
         ]
     shown = torch.cat([prediction.flatten(), label[labelled]]).unique().tolist()
     colors = class_colors(len(names))
