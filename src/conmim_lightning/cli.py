@@ -8,7 +8,8 @@ from conmim_lightning.config.signatures import allowed
 COMMANDS = {
     "train": "pre-train, fine-tune or probe",
     "evaluate": "evaluate a trained model, or predict images",
-    "visualize": "draw the predictions of a segmenter or detector",
+    "visualize": "draw predictions, attention, similarity, neighbours",
+    "report": "write the report of a run, or compare runs",
     "export": "export a model, for timm by default",
     "embed": "write features of images to a file",
     "inspect": "inspect a collection of images",

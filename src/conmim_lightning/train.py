@@ -33,7 +33,8 @@ _STAGES = ("fit", "test")
 _FILES = {
     "checkpoint": "checkpoints/last.ckpt",
     "curves": "metrics/metrics.csv",
-    "report": "report.png",
+    "report": "report.html",
+    "figure": "report.png",
     "per class": "per_class.tsv",
     "confusion": "confusion.png",
     "pictures": "pictures",
@@ -206,6 +207,12 @@ def _ends_early(trainer: "Trainer", task: Any, resumed_step: int) -> bool:
     return False
 
 
+def _write_report(folder: Path) -> None:
+    from conmim_lightning.reporting.run_report import write_run_report
+
+    write_run_report(folder)
+
+
 def _print_results(folder: Path) -> None:
     """Print the test metrics and the paths of the files."""
     metrics = json.loads((folder / METRICS).read_text())
@@ -224,6 +231,8 @@ def main(cfg: DictConfig) -> float | None:
         trainer = run(cfg)
         folder = Path(cfg.paths.run_dir)
         if trainer.is_global_zero:
+            if cfg.report:
+                _write_report(folder)
             _print_results(folder)
         return objective(cfg.objective, folder) if cfg.objective and trainer.is_global_zero else None
 

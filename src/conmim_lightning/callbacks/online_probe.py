@@ -52,8 +52,12 @@ class OnlineProbe(Callback):
         if trainer.global_step == 0:
             pixels = self._measure(trainer, pl_module, self._pixel_tokens(pl_module), _shrink)
             start = self._measure(trainer, pl_module, *self._teacher_features(pl_module))
-            baselines = {f"{name}_pixels": value for name, value in pixels.items()}
-            baselines |= {f"{name}_start": value for name, value in start.items()}
+            baselines = {
+                f"{name}_{kind}": value
+                for kind, values in (("pixels", pixels), ("start", start))
+                for name, value in values.items()
+                if not name.endswith("_error")
+            }
             self._log(trainer, start | baselines)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

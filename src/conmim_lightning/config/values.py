@@ -43,6 +43,7 @@ _TOP_LEVEL: dict[str, Any] = {
     "seed": int,
     "resume": str | None,
     "objective": str | None,
+    "report": bool,
     "stages": list[Literal["fit", "test"]],
     "checkpoint": str | None,
     "trust": list[str],

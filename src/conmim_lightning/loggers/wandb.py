@@ -1,6 +1,5 @@
 """Weights & Biases with the pictures and tables of a run, and axes and summaries of its metrics."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class RunWandbLogger(WandbLogger):
     """
 
     def __init__(self, *args: Any, save_dir: str = ".", log_media: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, save_dir=os.path.abspath(save_dir), **kwargs)  # wandb's process may run elsewhere
+        super().__init__(*args, save_dir=str(Path(save_dir).absolute()), **kwargs)  # wandb's process may run elsewhere
         self.log_media = log_media
         self._defined = False
 
