@@ -12,6 +12,9 @@ from conmim_lightning.profiling.step.train_step import PHASES
 from conmim_lightning.profiling.table import STREAMS, quartiles
 from conmim_lightning.runtime.results import Result
 
+_FAR = 1.6  # times the longest bar
+_BACKGROUND = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+
 
 def draw(result: Result, path: Path) -> None:
     """Draw the measured ones of throughput, phases of the step and throughput by batch size; write a PNG."""
@@ -30,19 +33,26 @@ def draw(result: Result, path: Path) -> None:
 
 
 def _draw_rates(result: Result, axes: Axes) -> None:
-    """Draw median images per second with quartiles, and a line at the rate of matrix products only."""
+    """Draw median images per second with quartiles, and how much of the rate of matrix products alone that is.
+
+    The rate of matrix products is a dashed line if it does not make the bars short.
+    """
     batch, variants = result["batch_size"], result["variants"]
     bars = {name: [batch / value for value in quartiles(variant["step"])][::-1] for name, variant in variants.items()}
     bars |= {title: list(quartiles(result[key]["rates"])) for key, title in STREAMS.items() if key in result}
+    longest = max(high for _, _, high in bars.values())
     for row, (name, (low, median, high)) in enumerate(bars.items()):
         axes.barh(row, median, xerr=[[median - low], [high - median]], color=f"C{row}", capsize=3)
-        precision = name.split()[-1]
+        precision, text = name.split()[-1], f"  {median:,.4g}"
         if precision in result["matmul_rates"]:
             ceiling = result["matmul_rates"][precision] / result["flops_per_image"]
-            axes.plot([ceiling] * 2, [row - 0.4, row + 0.4], "k--", linewidth=1)
+            text += f" = {100 * median / ceiling:.0f} % of products"
+            if ceiling < _FAR * longest:
+                axes.plot([ceiling] * 2, [row - 0.4, row + 0.4], "k--", linewidth=1)
+        axes.text(0, row, text, va="center", fontsize=8, color="black", bbox=_BACKGROUND)
     axes.set_yticks(range(len(bars)), list(bars))
     axes.invert_yaxis()
-    axes.set_xlabel("images per second (bars: quartiles; dashed: matrix products alone)")
+    axes.set_xlabel("images per second (lines: quartiles; dashed: matrix products alone)")
 
 
 def _draw_phases(result: Result, axes: Axes) -> None:

@@ -150,7 +150,11 @@ class Inspection:
         counts = {kind: len(by_index) for kind, by_index in reasons.items()}
         report = _statistics(images, source) | counts | {"excluded": len(excluded)}
         write_text(self.output / "inspection.json", json.dumps(report, indent=1))
-        contact_sheet(source, decoder, self._rows(findings, len(source)), self.output / "contact_sheet.png")
+        words: dict[int, str] = {}
+        for kind, by_index in reasons.items():
+            words |= {index: f"{words[index]}, {kind}" if index in words else kind for index in by_index}
+        rows = self._rows(findings, len(source))
+        contact_sheet(source, decoder, rows, self.output / "contact_sheet.png", findings=words)
         return report
 
     def _write_list(self, name: str, reasons: Mapping[int, str], source: Source) -> None:
