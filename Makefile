@@ -59,10 +59,14 @@ gpu-figures:  ## benchmark of ViT-B, L and S on a GPU, ViT-B beside the referenc
 		benchmark.variants=[ours,compiled] || failed=1; \
 	exit $$failed
 
+docs: $(READY)  ## build the documentation site in site/, with executed notebooks, in about three minutes
+	EXECUTE_NOTEBOOKS=true NO_MKDOCS_2_WARNING=1 TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --quiet
+	rm -rf notebooks/*/
+
 soak: $(READY)  ## kill small runs a hundred times at random moments and compare their weights, about 25 minutes
 	$(BIN)/python tests/soak.py --kills 100
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache site
 
-.PHONY: help setup demo test check format gpu gpu-test gpu-figures soak clean
+.PHONY: help setup demo test check format gpu gpu-test gpu-figures docs soak clean

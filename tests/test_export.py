@@ -141,7 +141,7 @@ def test_the_student_is_another_encoder(trained, tmp_path):
     [
         (["checkpoint=/nowhere", "output=x"], "'/nowhere' does not exist"),
         (["output=x"], "checkpoint: missing"),
-        (["checkpoint=CHECKPOINT", "output=x", "branch=both"], "branch must be one of .* got 'both'"),
+        (["checkpoint=CHECKPOINT", "output=x", "branch=both"], "branch: one of teacher, student is needed, got 'both'"),
         (["checkpoint=CHECKPOINT", "output=FULL"], "is not an empty folder"),
     ],
 )

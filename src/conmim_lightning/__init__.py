@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conmim_lightning.callbacks.checkpoint import RunCheckpoint
     from conmim_lightning.callbacks.online_probe import OnlineProbe
+    from conmim_lightning.config.compose import configure
     from conmim_lightning.data.datamodules.classification import ClassificationDataModule
     from conmim_lightning.data.datamodules.dense import DenseDataModule
     from conmim_lightning.data.datamodules.imagenet import ImageNetDataModule
@@ -42,6 +43,7 @@ _MODULES = {
     "RunCheckpoint": "callbacks.checkpoint",
     "Schedule": "optim.recipe",
     "SegmentationTask": "tasks.segmentation",
+    "configure": "config.compose",
     "load": "inference.load",
     "timm_vit": "models.backbones",
     "vit": "models.backbones",
@@ -67,6 +69,7 @@ __all__ = [
     "RunCheckpoint",
     "Schedule",
     "SegmentationTask",
+    "configure",
     "load",
     "timm_vit",
     "vit",

@@ -7,13 +7,14 @@ does not need this project: format=timm (the default), huggingface, onnx or torc
 """
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
-from conmim_lightning.config.check import CONF_DIR, check
+from conmim_lightning.config.check import CONF_DIR, Config, check
 from conmim_lightning.runtime.errors import quiet_libraries
 from conmim_lightning.runtime.launch import run_command
 from conmim_lightning.runtime.results import METRICS
@@ -34,11 +35,8 @@ def run(cfg: DictConfig) -> str:
     from hydra.utils import instantiate
 
     from conmim_lightning.runtime.restore import restored_task
-    from conmim_lightning.weights.read import BRANCHES
 
     branch, head = config["branch"], config["head"]
-    if branch not in BRANCHES:
-        raise ValueError(f"branch must be one of {list(BRANCHES)}, got {branch!r}")
     if head not in (True, False, None):
         raise ValueError(f"head must be true, false or null, got {head!r}")
     quiet_libraries()
@@ -50,7 +48,37 @@ def run(cfg: DictConfig) -> str:
     model = _dense(task, checkpoint, metrics) if dense else _exported(task, checkpoint, branch, head, metrics)
     if head and not model.classes:
         raise ValueError(f"checkpoint {config['checkpoint']!r} has no classifier to export; leave out head=true")
-    return writer.write(model, Path(config["output"]))
+    settings = _wandb_settings(config, checkpoint) if config["artifact"] else None
+    code = writer.write(model, Path(config["output"]))
+    if settings is not None:
+        _log_artifact(config, settings, metrics)
+    return code
+
+
+def _wandb_settings(config: Config, checkpoint: "Checkpoint") -> dict[str, Any]:
+    """Return what identifies the checkpoint's run in wandb; it is offline without a key.
+
+    Raises:
+        ValueError: the run was not logged to wandb.
+    """
+    from conmim_lightning.config.resolvers import without_credential
+
+    record = checkpoint["run"]
+    node = record["config"].get("logger", {}).get("wandb")
+    if node is None or not record.get("id"):
+        raise ValueError(f"artifact=true needs a run with logger=wandb; {config['checkpoint']!r} has none")
+    own = {key: node[key] for key in ("project", "entity") if node.get(key)}
+    is_offline = without_credential("WANDB_API_KEY", "api.wandb.ai")
+    return {"id": record["id"], **own, **({"mode": "offline"} if is_offline else {})}
+
+
+def _log_artifact(config: Config, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+    from conmim_lightning.loggers.wandb import log_artifact
+
+    output, checkpoint = Path(config["output"]), Path(config["checkpoint"])
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+    name = re.sub("[^A-Za-z0-9_.-]", "-", output.name)
+    log_artifact(output, name=name, kind="model", folder=str(folder), settings=settings, metadata=metrics)
 
 
 def _exported(

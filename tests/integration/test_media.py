@@ -6,7 +6,7 @@ import pytest
 import yaml
 from callback_runs import SHORT
 from conftest import tiny_dense, tiny_labelled
-from downstream_runs import configure
+from downstream_runs import configure, export
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from wandb_record import read_record
 
@@ -107,3 +107,21 @@ def test_tensorboard_has_the_same_pictures(tmp_path, composed, tiny):
     record = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [image.step for image in record.Images("pictures/similarity/0")] == [0, 5, 11]
     assert len(record.Scalars("val/knn_top1_start")) == 3
+
+
+def test_an_export_is_an_artifact_of_its_run(tmp_path, composed, tiny, monkeypatch):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    short = ["schedule.epochs=1", "schedule.warmup_epochs=0", "~callbacks.probe", "~callbacks.report"]
+    run(composed("experiment=quickstart", *tiny, *short, *WANDB))
+    options = [f"checkpoint={tmp_path}/run", f"output={tmp_path}/my vit"]
+    export(configure("export", tmp_path, *options, "artifact=true"))
+    record = read_record(tmp_path / "run" / "wandb")
+    assert [(each.name, each.type, each.run_id) for each in record.artifacts] == [
+        ("my-vit", "model", record.run.run_id)
+    ]
+
+
+def test_an_artifact_needs_a_run_of_wandb(tmp_path, dense_pretrained):
+    with pytest.raises(ValueError, match="artifact=true needs a run with logger=wandb"):
+        export(configure("export", tmp_path, f"checkpoint={dense_pretrained}", f"output={tmp_path}/x", "artifact=true"))
+    assert not (tmp_path / "x").exists()

@@ -44,6 +44,7 @@ _TOP_LEVEL: dict[str, Any] = {
     "resume": str | None,
     "objective": str | None,
     "report": bool,
+    "artifact": bool,
     "stages": list[Literal["fit", "test"]],
     "checkpoint": str | None,
     "trust": list[str],
