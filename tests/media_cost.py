@@ -32,9 +32,9 @@ def main() -> None:
         started = time.perf_counter()
         trainer = run(configure("train", *own, data, f"paths.run_dir={folder}", *sys.argv[1:]))
         total = time.perf_counter() - started
-    steps = trainer.global_step
+    fraction = 100 * sum(spent) / total
     print(
-        f"{len(spent)} times pictures, {sum(spent):.2f} s of {total:.1f} s: {100 * sum(spent) / total:.2f} %, {steps} steps"
+        f"pictures {len(spent)} times, {sum(spent):.2f} s of {total:.1f} s: {fraction:.2f} %, {trainer.global_step} steps"
     )
 
 

@@ -11,6 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from wandb_record import read_record
 
 from conmim_lightning.config.check import CONF_DIR
+from conmim_lightning.loggers.wandb import RunWandbLogger
 from conmim_lightning.train import run
 
 WANDB = ["logger=wandb", "logger.wandb.offline=true"]
@@ -125,3 +126,21 @@ def test_an_artifact_needs_a_run_of_wandb(tmp_path, dense_pretrained):
     with pytest.raises(ValueError, match="artifact=true needs a run with logger=wandb"):
         export(configure("export", tmp_path, f"checkpoint={dense_pretrained}", f"output={tmp_path}/x", "artifact=true"))
     assert not (tmp_path / "x").exists()
+
+
+def test_checkpoints_are_artifacts_on_request(tmp_path, finished_run):
+    """A logger whose run is offline stands for one with a key, which Lightning asks for."""
+    import wandb
+
+    trainer, folder = finished_run
+    experiment = wandb.init(dir=str(tmp_path), mode="offline", project="p", id="1a")
+    logger = RunWandbLogger(save_dir=str(tmp_path), project="p", id="1a", log_model=True, experiment=experiment)
+    logger.after_save_checkpoint(trainer.checkpoint_callback)
+    logger.finalize("success")
+    logger.close()
+    record = read_record(tmp_path)
+    assert {each.type for each in record.artifacts} == {"model"}
+    saved = {path.resolve() for path in (folder / "checkpoints").glob("*.ckpt")}
+    assert {Path(entry.local_path).stat().st_size for each in record.artifacts for entry in each.manifest.contents} <= {
+        path.stat().st_size for path in saved
+    }

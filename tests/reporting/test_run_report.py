@@ -30,7 +30,9 @@ def test_the_report_of_a_run(tmp_path):
 
 def test_a_comparison_shows_settings_that_differ(tmp_path):
     first = write_run(tmp_path / "a", loss={"temperature": 0.1})
-    second = write_run(tmp_path / "b", "quickstart 2", loss={"temperature": 0.2}, extra=1)
+    second = write_run(
+        tmp_path / "b", "quickstart 2", loss={"temperature": 0.2}, extra=1, task={"loss": {"temperature": 0.2}}
+    )
     write_comparison([first, second], tmp_path / "c.html")
     rows = cells((tmp_path / "c.html").read_text())
     start = rows.index(["setting", "quickstart 1", "quickstart 2"])

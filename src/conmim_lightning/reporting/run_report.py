@@ -139,7 +139,7 @@ def _distinct_names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _final(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
-    metrics = dict.fromkeys(name for run in runs for name in run.metrics if not name.endswith(_HIDDEN[0]))
+    metrics = dict.fromkeys(name for run in runs for name in run.metrics if "_error" not in name)
     rows = [
         [metric, *(number(run.metrics[metric]) if metric in run.metrics else "" for run in runs)]
         for metric in sorted(metrics, key=lambda name: (not name.startswith(("test/", "val/")), name))
@@ -150,7 +150,10 @@ def _final(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
 def _differences(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
     settings = [dict(flat(run.record.get("config", {}))) for run in runs]
     paths = [str(run.record.get("config", {}).get("paths", {}).get("run_dir", "")) for run in runs]
-    keys = [key for key in dict.fromkeys(key for own in settings for key in own) if not key.startswith(_IGNORED)]
+    known = dict.fromkeys(key for own in settings for key in own)
+    keys = [
+        key for key in known if not key.startswith(_IGNORED) and key.removeprefix("task.") not in known.keys() - {key}
+    ]
     rows = []
     for key in keys:
         values = [own.get(key, "") for own in settings]
