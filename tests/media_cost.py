@@ -32,10 +32,9 @@ def main() -> None:
         started = time.perf_counter()
         trainer = run(configure("train", *own, data, f"paths.run_dir={folder}", *sys.argv[1:]))
         total = time.perf_counter() - started
-    fraction = 100 * sum(spent) / total
-    print(
-        f"pictures {len(spent)} times, {sum(spent):.2f} s of {total:.1f} s: {fraction:.2f} %, {trainer.global_step} steps"
-    )
+    seconds = sum(spent)
+    print(f"pictures {len(spent)} times in {trainer.global_step} steps: {seconds:.2f} s of {total:.1f} s", end=", ")
+    print(f"{100 * seconds / total:.2f} %")
 
 
 if __name__ == "__main__":

@@ -208,9 +208,15 @@ def _ends_early(trainer: "Trainer", task: Any, resumed_step: int) -> bool:
 
 
 def _write_report(folder: Path) -> None:
-    from conmim_lightning.reporting.run_report import write_run_report
+    """Write report.html; the results are stored already, so a failure is only reported."""
+    from lightning.pytorch.utilities import rank_zero_warn
 
-    write_run_report(folder)
+    from conmim_lightning.reporting.run_report import REPORT, write_run_report
+
+    try:
+        write_run_report(folder)
+    except (OSError, ValueError) as error:
+        rank_zero_warn(f"{REPORT} could not be written: {error}; try again with: conmim report {folder}")
 
 
 def _print_results(folder: Path) -> None:

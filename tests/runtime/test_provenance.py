@@ -57,12 +57,14 @@ def test_loggers_get_no_paths_of_the_machine():
         "logger": {"csv": {"save_dir": "/home/me/runs/1"}},
         "callbacks": {"report": {"path": "/home/me/runs/1/report.png", "num_images": 4}},
         "data": {"root": "/data/sets/imagenet/train", "exclude": ["a/b"], "mean": [0.5]},
+        "backbone": {"weights": "/home/me/runs/10"},
     }
     record = run_record(config, "1a") | {"command": ["train", "data.root=/data/sets/imagenet/train", "lr=1/3"]}
     logged = portable(record)
     assert logged["config"] == {
         "callbacks": {"report": {"path": "./report.png", "num_images": 4}},
         "data": {"root": ".../imagenet/train", "exclude": ["a/b"], "mean": [0.5]},
+        "backbone": {"weights": ".../runs/10"},
     }
     assert logged["command"] == ["train", "data.root=.../imagenet/train", "lr=1/3"]
     assert record["config"]["paths"], "the record itself is complete"

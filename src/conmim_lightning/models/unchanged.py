@@ -21,8 +21,9 @@ def unchanged(model: nn.Module, *evaluated: nn.Module) -> Iterator[None]:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     for module in (*evaluated, *(each for each in modes if isinstance(each, nn.SyncBatchNorm))):
         module.eval()
+    device = next(model.parameters()).device
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         for module, training in modes.items():

@@ -89,7 +89,7 @@ def _shortened(value: Any, run_dir: str | None) -> Any:
         return [_shortened(item, run_dir) for item in value]
     if not isinstance(value, str):
         return value
-    if run_dir and value.startswith(run_dir):
+    if run_dir and f"{value}/".startswith(f"{run_dir}/"):
         return "." + value.removeprefix(run_dir)
     name, equals, text = value.rpartition("=")  # an override, or a value
     path = Path(text)

@@ -13,7 +13,8 @@ from conmim_lightning.config.check import CONF_DIR, Config
 
 _EARLIER = ("lightning.pytorch.loggers.WandbLogger", "lightning.pytorch.loggers.TensorBoardLogger")
 _DIRECTIVES = ("_target_", "_partial_")
-_WRITERS = "conmim_lightning.data.synthetic."  # which create files; only to prepare the data
+_WRITERS = ("conmim_lightning.data.synthetic.", "conmim_lightning.data.downloads.")
+"""What creates files, which a record may name only to prepare the data."""
 _SHOWN = 5
 
 

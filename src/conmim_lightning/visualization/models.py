@@ -70,7 +70,7 @@ def _named(source: str, branch: Branch, trust: Sequence[str]) -> NamedModel:
 def _random(model: NamedModel) -> NamedModel:
     """Return a copy with the weights of a new initialisation, seed 0."""
     encoder = copy.deepcopy(model.encoder)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         torch.manual_seed(0)
         for module in encoder.backbone.modules():
             _reset(module)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -81,7 +82,10 @@ class ClassificationReport(Callback):
 
 
 def _confusion_matrix(task: Any) -> MulticlassConfusionMatrix:
-    return MulticlassConfusionMatrix(task.num_classes, ignore_index=-1).to(task.device)
+    matrix = MulticlassConfusionMatrix(task.num_classes, ignore_index=-1, validate_args=False).to(task.device)
+    none = torch.zeros(0, dtype=torch.long, device=task.device)
+    matrix.update(none, none)  # a device may receive no image
+    return matrix
 
 
 def _per_class(matrix: NDArray[np.int64], names: list[str]) -> str:

@@ -1,0 +1,1 @@
+"""Public collections that are downloaded if they are missing."""
