@@ -65,6 +65,13 @@ def test_an_exported_model(dense_pretrained, scenes_root, tmp_path):
         visualize(configure("visualize", tmp_path / "v", f"checkpoint={exported}"))
 
 
+@pytest.mark.parametrize("run", ["finetuned", "frozen"])
+def test_a_classifier_has_all_kinds_but_queries(labelled_runs, tmp_path, run):
+    options = [f"checkpoint={labelled_runs[0]}/{run}", "pictures=2", "gallery=4", "neighbors=2"]
+    paths = visualize(configure("visualize", tmp_path, *options))
+    assert [path.stem for path in paths] == ["attention", "similarity", "pca", "neighbors"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -178,3 +178,12 @@ def test_each_channel_by_its_own_factors():
     expected[0, 3] = (expected[0, 3] * 0.5).floor()
     expected[1, 2] = expected[1, 2].mean().floor()
     assert torch.equal(changed, expected)
+
+
+def test_a_view_as_an_image():
+    perturbation = Perturbation(mean=[0.5] * 3, std=[0.25] * 3)
+    pixels = torch.randint(0, 256, (1, 3, 4, 5), dtype=torch.uint8)
+    image = perturbation.as_image(perturbation.normalize(pixels)[0])
+    torch.testing.assert_close(image, pixels[0].permute(1, 2, 0) / 255)
+    one = Perturbation(mean=[0.5], std=[0.25])
+    assert one.as_image(one.normalize(pixels[:, :1])[0]).shape == (4, 5, 3)

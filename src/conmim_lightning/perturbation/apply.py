@@ -187,6 +187,11 @@ class Perturbation(nn.Module):
         self.strengths = tuple(strengths)
         self.largest_sigma = largest_sigma
 
+    def as_image(self, view: Tensor) -> Tensor:
+        """Return a normalised (C, H, W) view as an RGB image on the CPU, (H, W, 3) in [0, 1], of its first channels."""
+        pixels = ((view * self.std[0] + self.mean[0]) / 255).clamp(0, 1).cpu()
+        return (pixels[:3] if len(pixels) > 2 else pixels[:1]).expand(3, -1, -1).permute(1, 2, 0)
+
     def normalize(self, image: Tensor) -> Tensor:
         """Normalise per channel: (B, C, H, W) uint8 or float grey levels -> float32."""
         return (image - self.mean) / self.std

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.visualization.panels import Panel
@@ -31,11 +30,11 @@ def query_panels(task: Any, batch: PretrainBatch) -> list[list[Panel]]:
         own = [divmod(position, grid[1]) for position in hidden[right].tolist()]
         wrong = zip(hidden[~right].tolist(), matched[~right].tolist(), strict=True)
         arrows = [(divmod(start, grid[1]), divmod(end, grid[1])) for start, end in wrong]
-        student = _shown(task, student_view[index])
+        student = task.perturbation.as_image(student_view[index])
         covered = mask.repeat_interleave(student.shape[0] // grid[0], 0).repeat_interleave(
             student.shape[1] // grid[1], 1
         )
-        teacher = _shown(task, teacher_view[index])
+        teacher = task.perturbation.as_image(teacher_view[index])
         title = f"{int(right.sum())} of {len(hidden)} match"
         panels.append(
             [
@@ -45,10 +44,3 @@ def query_panels(task: Any, batch: PretrainBatch) -> list[list[Panel]]:
             ]
         )
     return panels
-
-
-def _shown(task: Any, view: Tensor) -> Tensor:
-    """Return a normalised view as (H, W, 3) in [0, 1]."""
-    mean, std = task.perturbation.mean[0], task.perturbation.std[0]
-    pixels = ((view * std + mean) / 255).clamp(0, 1).cpu()
-    return (pixels[:3] if len(pixels) > 2 else pixels[:1]).expand(3, -1, -1).permute(1, 2, 0)

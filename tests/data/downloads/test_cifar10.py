@@ -58,9 +58,7 @@ def test_a_failed_download_is_one_message(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(cifar10, "CIFAR10", fail)
-    with pytest.raises(
-        ValueError, match=r"cannot be downloaded: no network; name a folder .* with data\.root="
-    ):
+    with pytest.raises(ValueError, match=r"cannot be downloaded: no network; name a folder .* with data\.root="):
         prepare_cifar10(tmp_path / "cifar10")
     assert not (tmp_path / "cifar10").exists()
 

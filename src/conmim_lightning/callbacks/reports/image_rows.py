@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from conmim_lightning.batches import PretrainBatch
 from conmim_lightning.callbacks.online_probe import OnlineProbe
-from conmim_lightning.callbacks.reports.drawing import as_rgb
 
 
 class ImageRow(NamedTuple):
@@ -55,9 +54,9 @@ def image_rows(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) 
         chosen = int(hidden[len(hidden) // 2])
         rows.append(
             ImageRow(
-                student_view=_as_image(pl_module, student_view[i], mask),
+                student_view=_covered(pl_module.perturbation.as_image(student_view[i]), mask),
                 mask=mask,
-                teacher_view=_as_image(pl_module, teacher_view[i], None),
+                teacher_view=pl_module.perturbation.as_image(teacher_view[i]),
                 query=divmod(chosen, mask.shape[1]),
                 similarity=similarity[i, chosen].view_as(mask),
                 object_map=None if object_map is None else object_map[i].view_as(mask),
@@ -66,10 +65,7 @@ def image_rows(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) 
     return rows
 
 
-def _as_image(pl_module: Any, view: Tensor, mask: Tensor | None) -> Tensor:
-    perturbation = pl_module.perturbation
-    image = ((view * perturbation.std[0] + perturbation.mean[0]) / 255).clamp(0, 1).cpu()
-    if mask is not None:
-        hidden = F.interpolate(mask[None, None].float(), size=image.shape[1:])[0]
-        image = image * (1 - hidden) + 0.5 * hidden
-    return as_rgb(image).permute(1, 2, 0)
+def _covered(image: Tensor, mask: Tensor) -> Tensor:
+    """Return an (H, W, 3) image with grey hidden patches."""
+    hidden = F.interpolate(mask[None, None].float(), size=image.shape[:2])[0, 0, :, :, None]
+    return image * (1 - hidden) + 0.5 * hidden
