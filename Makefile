@@ -61,7 +61,6 @@ gpu-figures:  ## benchmark of ViT-B, L and S on a GPU, ViT-B beside the referenc
 
 docs: $(READY)  ## build the documentation site in site/, with executed notebooks, in about three minutes
 	EXECUTE_NOTEBOOKS=true NO_MKDOCS_2_WARNING=1 TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --quiet
-	rm -rf notebooks/*/
 
 soak: $(READY)  ## kill small runs a hundred times at random moments and compare their weights, about 25 minutes
 	$(BIN)/python tests/soak.py --kills 100

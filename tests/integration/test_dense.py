@@ -9,6 +9,7 @@ from conftest import tiny_dense
 from downstream_runs import EXPERIMENTS, KINDS, configure, dense_changes, export, metrics_of, state
 from hydra.errors import HydraException
 from stopping import StopOnly, run_with
+from wandb_record import read_record
 
 from conmim_lightning.train import run as train
 
@@ -75,12 +76,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_devices_train(scenes_root, dense_pretrained, tmp_path, kind):
-    """Every parameter is used, and both devices end with the same weights."""
+    """Every parameter is used, both devices end with the same weights, and the images of both are logged."""
     small = dense_changes(scenes_root, kind, dense_pretrained)
     small = [item.replace("data.batch_size=8", "data.batch_size=4") for item in small]
     command = [
-        sys.executable, "-m", "conmim_lightning.train", f"experiment={EXPERIMENTS[kind]}", *small, "logger=csv",
-        "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
+        sys.executable, "-m", "conmim_lightning.train", f"experiment={EXPERIMENTS[kind]}", *small, "logger=wandb",
+        "logger.wandb.offline=true", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
         "trainer.sync_batchnorm=false" if kind == "segmentation" else "trainer.log_every_n_steps=2",
         f"paths.run_dir={tmp_path}",
     ]  # fmt: skip
@@ -88,6 +89,10 @@ def test_two_devices_train(scenes_root, dense_pretrained, tmp_path, kind):
     assert done.returncode == 0, done.stderr
     assert "unused" not in done.stderr
     assert ("test/miou" if kind == "segmentation" else "test/box_ap") in metrics_of(tmp_path)
+    record = read_record(tmp_path)
+    assert {value["count"] for _, value in record.column("val/predictions")} == {4}
+    assert record.column("test/predictions" if kind == "segmentation" else "test/detections")[0][1]["count"] == 8
+    assert record.column("test/per_class")
 
 
 BAD = {

@@ -1,5 +1,6 @@
 """The notebooks run on synthetic data, and are stored without outputs."""
 
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -28,7 +29,11 @@ def test_no_outputs_are_stored(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_cells_run_in_order(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    started, written = tmp_path / "started", tmp_path / "written"
+    started.mkdir()
+    written.mkdir()
+    monkeypatch.chdir(started)
+    monkeypatch.setattr(tempfile, "tempdir", str(written))
     names: dict = {"__name__": "__main__"}
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     with mpl.rc_context({"backend": "agg"}):
@@ -41,3 +46,4 @@ def test_cells_run_in_order(path, tmp_path, monkeypatch):
         drawn = plt.get_fignums()
         plt.close("all")
     assert drawn, "a notebook shows something"
+    assert not list(started.iterdir()), "the notebooks lie in one folder, so each writes elsewhere"
