@@ -17,8 +17,9 @@ ALLOWED = {
     | {"files", "signals", "slurm", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
     "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
-    "loggers": {"files", "lightning", "wandb", "wandb_workspaces"},
+    "loggers": {"files", "text", "lightning", "wandb", "wandb_workspaces"},
     "files": set(),
+    "text": set(),
     "signals": set(),
     "slurm": set(),
     "config": {"hydra", "omegaconf", "pydantic", "pydantic_core", "torch"},
@@ -40,6 +41,7 @@ ALLOWED = {
         "batches",
         "files",
         "loggers",
+        "text",
         "metrics",
         "optim",
         "signals",
@@ -57,14 +59,14 @@ ALLOWED = {
     "probes": {"metrics", "models", "optim", "torch"},
     "embedding": {"data", "files", "models", "lightning", "pyarrow", "safetensors", "torch"},
     "reporting": {"files", "jinja2", "plotly", "yaml"},
-    "visualization": {"batches", "data", "files", "inference", "models", "runtime", "weights"}
-    | {"hydra", "matplotlib", "torch"},
+    "visualization": {"batches", "data", "files", "inference", "models", "runtime", "text", "weights"}
+    | {"hydra", "matplotlib", "timm", "torch"},
     "inference": {"batches", "config", "data", "models", "perturbation", "runtime", "weights"}
     | {"hydra", "timm", "torch"},
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
     "weights": {"files", "safetensors", "scipy", "timm", "torch"}
     | {"onnx", "onnxruntime", "onnxscript", "transformers"},
-    "data": {"batches", "files", "signals", "masking", "perturbation", "rng"}
+    "data": {"batches", "files", "signals", "text", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
     | {
         "aiohttp",

@@ -81,11 +81,19 @@ def test_a_classifier_has_all_kinds_but_queries(labelled_runs, tmp_path, run):
         (["kind=[similarity]", "patch=[9,9]"], "patch must be [row, column] within 4 x 4 patches, got [9, 9]"),
         (["file_format=gif"], "file_format: one of png, pdf, svg is needed, got 'gif'"),
         (["pictures=0"], "pictures must be at least 1, got 0"),
+        (["gallery=0"], "gallery must be at least 1, got 0"),
+        (["kind=[attention]", "heads=[]"], "heads must name at least one head"),
     ],
 )
 def test_mistakes(dense_pretrained, tmp_path, changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         visualize(configure("visualize", tmp_path, f"checkpoint={dense_pretrained}", *changes))
+
+
+def test_options_that_a_segmenter_does_not_use_are_rejected(dense_runs, tmp_path):
+    options = [f"checkpoint={dense_runs}/segmentation", "file_format=pdf", "against=random"]
+    with pytest.raises(ValueError, match="against, file_format concern features"):
+        visualize(configure("visualize", tmp_path, *options))
 
 
 def test_a_segmenter_has_predictions_alone(dense_runs, tmp_path):

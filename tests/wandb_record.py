@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ def read_record(folder: Path) -> WandbRecord:
     """Read all ``.wandb`` files below a folder, oldest first."""
     record = WandbRecord(None, {}, {}, [], [])
     for path in sorted(folder.rglob("*.wandb")):
-        for message in _messages(path.read_bytes()):
+        for message in _finished(path):
             kind = message.WhichOneof("record_type")
             if kind == "run":
                 record = record._replace(run=message.run)
@@ -43,6 +44,16 @@ def read_record(folder: Path) -> WandbRecord:
             elif kind == "artifact":
                 record.artifacts.append(message.artifact)
     return record
+
+
+def _finished(path: Path) -> list[Record]:
+    """Messages of a file, once wandb's process has written the last; of a run that was not ended, after ten seconds."""
+    for _ in range(50):
+        messages = list(_messages(path.read_bytes()))
+        if any(message.WhichOneof("record_type") == "exit" for message in messages):
+            break
+        time.sleep(0.2)
+    return messages
 
 
 def _updates(items: Any) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _wandb_settings(config: Config, checkpoint: "Checkpoint") -> dict[str, Any]:
 def _log_artifact(config: Config, settings: dict[str, Any], metrics: dict[str, float]) -> None:
     from conmim_lightning.loggers.wandb import log_artifact
 
-    output, checkpoint = Path(config["output"]), Path(config["checkpoint"])
+    output, checkpoint = Path(config["output"]), Path(config["checkpoint"]).expanduser()
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
     name = re.sub("[^A-Za-z0-9_.-]", "-", output.name)
     log_artifact(output, name=name, kind="model", folder=str(folder), settings=settings, metadata=metrics)

@@ -82,7 +82,8 @@ def _run(cfg: DictConfig, config: Config) -> "Trainer":
         raise
     finally:
         for logger in trainer.loggers:  # the next run of a sweep must not continue this run's log
-            getattr(logger, "close", lambda: None)()
+            experiment = None if hasattr(logger, "close") else getattr(logger, "experiment", None)
+            getattr(logger, "close", getattr(experiment, "finish", lambda: None))()
     return trainer
 
 

@@ -20,6 +20,7 @@ from conmim_lightning.runtime.trust import recorded_reports
 
 _OWN = ("kind", "branch", "against", "layer", "heads", "patch", "neighbors", "gallery", "interpolate", "file_format")
 _PREDICTIONS = ["predictions"]
+_OF_FEATURES = {"against": None, "layer": -1, "heads": None, "patch": None, "interpolate": False, "file_format": "png"}
 
 
 def run(cfg: DictConfig) -> list[Path]:
@@ -36,11 +37,19 @@ def run(cfg: DictConfig) -> list[Path]:
                 f"kind must be [predictions] for a segmenter or detector, got {config['kind']}; other kinds are drawn"
                 " of pre-training runs, classifiers and exported models"
             )
+        _check_unused(config)
         evaluate(OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key not in _OWN]))
         return sorted(Path(config["paths"]["run_dir"], "pictures").glob("*.png"))
     quiet_libraries()
     check_writable(config["paths"]["run_dir"])
     return _draw(config, recorded)
+
+
+def _check_unused(config: Config) -> None:
+    """Raise ValueError for options that drawings of predictions do not use."""
+    given = [key for key, default in _OF_FEATURES.items() if config[key] != default]
+    if given:
+        raise ValueError(f"{', '.join(given)} concern features, but this checkpoint is of a segmenter or detector")
 
 
 def _recorded(checkpoint: str) -> Config:

@@ -81,7 +81,8 @@ def test_two_devices_train(scenes_root, dense_pretrained, tmp_path, kind):
     small = [item.replace("data.batch_size=8", "data.batch_size=4") for item in small]
     command = [
         sys.executable, "-m", "conmim_lightning.train", f"experiment={EXPERIMENTS[kind]}", *small, "logger=wandb",
-        "logger.wandb.offline=true", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
+        "logger.wandb.offline=true", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+        "trainer.precision=32-true",
         "trainer.sync_batchnorm=false" if kind == "segmentation" else "trainer.log_every_n_steps=2",
         f"paths.run_dir={tmp_path}",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from callback_runs import SHORT
+from callback_runs import SHORT, folder_overrides
 from conftest import tiny_dense, tiny_labelled
 from downstream_runs import configure, export
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
@@ -31,6 +31,13 @@ def test_a_pretraining_logs_pictures_at_every_probe_and_is_continued(tmp_path, c
     assert both.run.job_type == "pretrain"
     assert str(tmp_path) not in str(both.config)
     assert both.config["config"]["loss"]["temperature"] == 0.1
+
+
+def test_a_run_without_probe_data_logs_pictures_too(tmp_path, composed, tiny, scenes_root):
+    images = scenes_root / "folders" / "train"
+    changes = ["callbacks.probe.every_n_epochs=2", "schedule.epochs=5", "schedule.warmup_epochs=0", *WANDB]
+    run(composed(*[item for item in folder_overrides(images, tiny) if "epochs" not in item], *changes))
+    assert [step for step, _ in read_record(tmp_path / "run").column("pictures/similarity")] == [0, 11, 23, 29]
 
 
 def test_pictures_can_be_turned_off(tmp_path, composed, tiny):

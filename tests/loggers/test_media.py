@@ -13,6 +13,7 @@ class Recorder:
 
     def log_pictures(self, name, pictures, step):
         self.pictures.append((name, len(pictures), step))
+        self.shown = pictures
 
     def log_rows(self, name, columns, rows, step):
         self.rows.append((name, columns, rows, step))
@@ -37,6 +38,15 @@ def test_nothing_to_log(first, pictures):
     logger = Recorder()
     log_pictures(trainer(logger, first=first), "a", pictures)
     assert not logger.pictures
+
+
+def test_names_that_look_like_numbers_stay_and_others_can_be_shown():
+    logger = Recorder()
+    log_tsv(trainer(logger), "t", "class\timages\n001\t1\n1_0\t2\n")
+    assert logger.rows[0][2] == [("001", 1), ("1_0", 2)]
+    log_pictures(trainer(logger), "p", [PICTURE._replace(caption="caf\udce9.jpg", classes=["\udce9"])])
+    assert logger.shown[0].caption == "caf\ufffd.jpg"
+    assert logger.shown[0].classes == ["\ufffd"]
 
 
 def test_columns_of_a_table_have_one_type():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conmim_lightning.runtime import provenance
-from conmim_lightning.runtime.provenance import git_state, portable, run_record
+from conmim_lightning.runtime.provenance import git_state, portable, run_record, shortened_paths
 
 
 def test_the_record_names_command_versions_and_configuration(monkeypatch):
@@ -68,6 +68,25 @@ def test_loggers_get_no_paths_of_the_machine():
     }
     assert logged["command"] == ["train", "data.root=.../imagenet/train", "lr=1/3"]
     assert record["config"]["paths"], "the record itself is complete"
+    resumed = run_record(config, "1a", {"global_step": 3, "run": record})
+    assert "/data/sets" not in str(portable(resumed)["earlier"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/images", ".../images"),
+        ("~/images", ".../images"),
+        ("/home/me/multirun/loss.temperature=0.1/checkpoints/last.ckpt", ".../checkpoints/last.ckpt"),
+        ("data.root=[/home/me/sets/a,/home/me/sets/b]", "data.root=[.../sets/a,.../sets/b]"),
+        ("backbone.weights='/home/me/runs/1'", "backbone.weights='.../runs/1'"),
+        ("s3://bucket/a/b", "s3://bucket/a/b"),
+        ("lr=1/3", "lr=1/3"),
+        ("runs/mine/1", "runs/mine/1"),
+    ],
+)
+def test_absolute_paths_keep_their_last_names(text, expected):
+    assert shortened_paths(text) == expected
 
 
 def test_a_package_that_is_not_installed(monkeypatch):

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from conmim_lightning.inference.load import load
+from conmim_lightning.runtime.restore import without_weights
 from conmim_lightning.visualization import models
 from conmim_lightning.visualization.models import named_models
+from conmim_lightning.weights.checkpoint import read_checkpoint
 
 
 def test_a_run_against_new_weights(dense_pretrained):
@@ -14,6 +17,12 @@ def test_a_run_against_new_weights(dense_pretrained):
     assert second.task is None
     images = torch.randn(1, 3, 32, 32)
     assert not torch.allclose(first.encoder.features(images), second.encoder.features(images))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        config = read_checkpoint(dense_pretrained)["run"]["config"]
+        expected = instantiate(without_weights(config["task"])).backbone("teacher").state_dict()
+    new = second.encoder.backbone.state_dict()
+    assert all(torch.equal(new[name], value) for name, value in expected.items()), "as the training would begin"
     again = named_models(str(dense_pretrained), "random", "teacher", [])[1]
     assert torch.equal(again.encoder.features(images), second.encoder.features(images)), "the same in each picture"
 

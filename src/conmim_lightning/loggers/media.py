@@ -8,6 +8,9 @@ import numpy as np
 from lightning import Trainer
 from numpy.typing import NDArray
 
+from conmim_lightning.text import displayable
+
+_NAMES = ("class", "confused_with")  # columns with names of classes, which may look like numbers
 Cell = str | int | float | None
 
 
@@ -72,15 +75,20 @@ def media_loggers(trainer: Trainer) -> list[MediaLogger]:
 def log_pictures(trainer: Trainer, name: str, pictures: Sequence[Picture]) -> None:
     """Log pictures with the last optimizer step, on the first device."""
     if trainer.is_global_zero and pictures:
+        shown = [
+            picture._replace(caption=displayable(picture.caption), classes=list(map(displayable, picture.classes)))
+            for picture in pictures
+        ]
         for logger in media_loggers(trainer):
-            logger.log_pictures(name, pictures, max(0, trainer.global_step - 1))
+            logger.log_pictures(name, shown, max(0, trainer.global_step - 1))
 
 
 def log_tsv(trainer: Trainer, name: str, text: str) -> None:
     """Log the lines of tab-separated text, whose first line names the columns, on the first device."""
     if trainer.is_global_zero and (loggers := media_loggers(trainer)):
         header, *lines = (line.split("\t") for line in text.rstrip("\n").split("\n"))
-        columns = [_typed(column) for column in zip(*lines, strict=True)]
+        named = zip(header, zip(*lines, strict=True), strict=True)
+        columns = [list(map(displayable, column)) if name in _NAMES else _typed(column) for name, column in named]
         rows = list(zip(*columns, strict=True))
         for logger in loggers:
             logger.log_rows(name, header, rows, max(0, trainer.global_step - 1))

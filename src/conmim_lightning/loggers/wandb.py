@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from conmim_lightning.loggers.media import BoxLabel, Cell, Picture
 
+_LARGEST = 255  # of a class in wandb's masks, which have 8 bits
 STEP = "trainer/global_step"
 """Metric with the optimizer step, Lightning's name."""
 
@@ -92,13 +93,15 @@ def _image(picture: Picture) -> wandb.Image:
     masks = {
         name: {"mask_data": classes.astype(int) % (unlabelled + 1), "class_labels": names}
         for name, classes in picture.class_maps.items()
+        if unlabelled <= _LARGEST
     }
     boxes = {
         name: {"box_data": [_box(box, picture.classes) for box in given], "class_labels": labels}
         for name, given in picture.boxes.items()
         if given
     }
-    return wandb.Image(picture.image, caption=picture.caption or None, masks=masks or None, boxes=boxes or None)
+    image = picture.drawn if picture.class_maps and not masks and picture.drawn is not None else picture.image
+    return wandb.Image(image, caption=picture.caption or None, masks=masks or None, boxes=boxes or None)
 
 
 def _box(box: BoxLabel, classes: Sequence[str]) -> dict[str, Any]:

@@ -60,14 +60,14 @@ def read_run(folder: str | Path) -> RunFolder:
     drawn = sorted((path / "pictures").glob("*.png"))
     step = max(1, math.ceil(len(drawn) / _MOST_PICTURES))
     pictures = [path / name for name in _PICTURES if (path / name).is_file()]
-    table = _text(path / "per_class.tsv").splitlines()
+    table = _text(path / "per_class.tsv").rstrip("\n").split("\n")
     return RunFolder(
         path,
         _mapping(path / "run.yaml", yaml.safe_load),
         _curves(path / "metrics" / "metrics.csv"),
         {key: float(value) for key, value in _mapping(path / "metrics.json", json.loads).items() if _is_number(value)},
         [*pictures, *drawn[::step]],
-        [line.split("\t") for line in table],
+        [line.split("\t") for line in table if line],
         [name for name in _FILES if (path / name).exists()],
     )
 
@@ -105,8 +105,15 @@ def _curves(path: Path) -> dict[str, Points]:
         step = row.pop("step", None)
         for name, cell in row.items():
             if step and step.isdigit() and cell:
-                curves.setdefault(str(name), []).append((int(step), float(cell)))
+                curves.setdefault(str(name), []).append((int(step), _number(cell, path)))
     return {name: curve for name, curve in curves.items() if name != "epoch"}
+
+
+def _number(cell: str, path: Path) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} holds {cell!r} where a number is needed") from error
 
 
 def _is_number(value: object) -> bool:

@@ -150,10 +150,11 @@ def _final(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
 def _differences(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
     settings = [dict(flat(run.record.get("config", {}))) for run in runs]
     paths = [str(run.record.get("config", {}).get("paths", {}).get("run_dir", "")) for run in runs]
-    known = dict.fromkeys(key for own in settings for key in own)
-    keys = [
-        key for key in known if not key.startswith(_IGNORED) and key.removeprefix("task.") not in known.keys() - {key}
-    ]
+    settings = [
+        {key: value for key, value in own.items() if not key.startswith("task.") or own.get(key[5:]) != value}
+        for own in settings
+    ]  # without what the task takes over from a group
+    keys = [key for key in dict.fromkeys(key for own in settings for key in own) if not key.startswith(_IGNORED)]
     rows = []
     for key in keys:
         values = [own.get(key, "") for own in settings]

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from conmim_lightning.config.check import Config
+from conmim_lightning.runtime.provenance import shortened_paths
 
 _TAGGED = ("experiment", "data", "backbone", "sweep")  # groups whose chosen options are tags
 
@@ -49,7 +50,7 @@ def _difference() -> str:
     swept = {text.partition("=")[0].lstrip("+") for text in config.overrides.task if _is_swept(text)}
     swept |= set(config.sweeper.get("params") or {})
     own = [text for text in config.overrides.task if text.partition("=")[0].lstrip("+") in swept]
-    return " ".join(own)
+    return shortened_paths(" ".join(own))
 
 
 def _is_swept(override: str) -> bool:

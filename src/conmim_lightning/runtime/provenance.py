@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ _PACKAGES = (
     "wandb",
 )
 
+_ABSOLUTE = re.compile(r"(?:(?<=[=\[,\s\"'(])|^)~?/[^\s,\]\"')]+")  # a path in a value, an override or a list
 _OF_THE_RUN = ("config", "earlier", "id", "name", "group", "job_type", "tags")  # equal in all its processes
 
 
@@ -75,11 +77,22 @@ def git_state() -> str:
 def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record for loggers, without loggers and folders that mean nothing on another machine.
 
-    Paths within the run's folder become relative to it. Of other absolute paths, the last two names remain.
+    Paths within the run's folder become relative to it. Other absolute paths keep their last names, at most two.
     """
     config = {key: value for key, value in record["config"].items() if key not in ("paths", "logger")}
     run_dir = record["config"].get("paths", {}).get("run_dir")
-    return {**record, "config": _shortened(config, run_dir), "command": _shortened(record["command"], run_dir)}
+    others = {key: value for key, value in record.items() if key != "config"}
+    return {**_shortened(others, run_dir), "config": _shortened(config, run_dir)}
+
+
+def shortened_paths(text: str) -> str:
+    """Return text, such as an override, whose absolute paths keep their last names: one of up to three, or two."""
+    return _ABSOLUTE.sub(lambda match: _last_names(match[0]), text)
+
+
+def _last_names(path: str) -> str:
+    names = [name for name in path.split("/")[1:] if name]
+    return "/".join(["...", *names[-(2 if len(names) > 3 else 1) :]])
 
 
 def _shortened(value: Any, run_dir: str | None) -> Any:
@@ -91,11 +104,7 @@ def _shortened(value: Any, run_dir: str | None) -> Any:
         return value
     if run_dir and f"{value}/".startswith(f"{run_dir}/"):
         return "." + value.removeprefix(run_dir)
-    name, equals, text = value.rpartition("=")  # an override, or a value
-    path = Path(text)
-    if not path.is_absolute() or path.parent.parent == path.parent.parent.parent:
-        return value
-    return f"{name}{equals}.../{path.parent.name}/{path.name}"
+    return shortened_paths(value)
 
 
 def _described(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from matplotlib.figure import Figure
 
 from conmim_lightning.batches import PretrainBatch
+from conmim_lightning.data.checks import check_at_least
 from conmim_lightning.data.datasets.pretrain import PretrainDataset
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.samplers.epoch import SampleKey
@@ -55,6 +56,7 @@ class Pictures:
     ) -> None:
         if config["file_format"] not in _SUFFIXES:
             raise ValueError(f"file_format must be one of {', '.join(_SUFFIXES)}, got {config['file_format']!r}")
+        check_at_least(1, **{key: config[key] for key in ("pictures", "gallery", "neighbors")})
         self.models, self.source, self.config, self.recorded = list(models), source, config, recorded
         self.decoder = decoder
 
@@ -101,6 +103,9 @@ class Pictures:
 
     def _queries(self) -> Figure:
         batch = self._crops()
+        grids = {tuple(model.task.model.student.encoder.grid_size) for model in self.models if model.task}
+        if len(grids) > 1:
+            raise ValueError(f"kind=[queries] needs models with the same patches, got grids of {sorted(grids)}")
         panels = [query_panels(model.task, batch) for model in self.models]
         return self._grid(
             panels,
@@ -118,7 +123,10 @@ class Pictures:
         )
         count = min(self.config["pictures"], len(self.source))
         indices = [position * len(self.source) // count for position in range(count)]
-        return dataset.collate([dataset[SampleKey(0, index)] for index in indices])
+        batch = dataset.collate([dataset[SampleKey(0, index)] for index in indices])
+        for line in filter(None, batch.broken):
+            print(f"cannot be read, another image stands in: {line}")
+        return batch
 
     def _read(self, model: NamedModel, count: int | None = None) -> Inputs:
         inputs, broken = read_inputs(model.encoder, self.source, count or self.config["pictures"])

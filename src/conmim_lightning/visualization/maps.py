@@ -36,10 +36,12 @@ def attention_panels(
     """
     weights = attention_maps(model.backbone, inputs.images, layer)  # (B, H, T, T)
     shown = range(weights.shape[1]) if heads is None else heads
+    if not shown:
+        raise ValueError("heads must name at least one head, or be null for all")
     if unknown := [head for head in shown if not 0 <= head < weights.shape[1]]:
         raise ValueError(f"heads must be from 0 to {weights.shape[1] - 1}, got {unknown}")
     prefix, (rows, columns) = model.backbone.num_prefix_tokens, _grid(model)
-    of_patch = patch is not None or prefix == 0
+    of_patch = patch is not None or getattr(model.backbone, "cls_token", None) is None
     row, column = patch_of(model, patch)
     attending = prefix + row * columns + column if of_patch else 0
     maps = weights[:, :, attending, prefix:].unflatten(2, (rows, columns))

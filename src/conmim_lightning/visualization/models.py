@@ -3,15 +3,18 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import timm
 import torch
-from torch import nn
+from hydra.utils import instantiate
 
 from conmim_lightning.inference.load import load
 from conmim_lightning.inference.models import LoadedEncoder
-from conmim_lightning.runtime.restore import restored_task
-from conmim_lightning.weights.read import Branch
+from conmim_lightning.models.backbones import Backbone, vit
+from conmim_lightning.runtime.restore import restored_task, without_weights
+from conmim_lightning.weights.huggingface_config import backbone_arguments
+from conmim_lightning.weights.read import Branch, read_config
 
 RANDOM = "random"
 
@@ -45,7 +48,7 @@ def named_models(source: str, against: str | None, branch: Branch, trust: Sequen
     first = _named(source, branch, trust)
     if against is None:
         return [first]
-    second = _random(first) if against == RANDOM else _named(against, branch, trust)
+    second = _random(source, branch, trust, first) if against == RANDOM else _named(against, branch, trust)
     sizes = [(model.encoder.transform.size, len(model.encoder.transform.mean)) for model in (first, second)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"the models take different images (size and channels): {sizes[0]} and {sizes[1]}")
@@ -61,29 +64,34 @@ def _named(source: str, branch: Branch, trust: Sequence[str]) -> NamedModel:
             f"{source!r} is a {type(model).__name__}, which has no features to draw; use kind=[predictions]"
         )
     task = None
-    if Path(source).suffix == ".ckpt" or Path(source, "checkpoints").is_dir():
+    if is_run(Path(source).expanduser()):
         restored, _ = restored_task(source, trust=trust)
         task = restored if hasattr(restored, "similarity") else None
     return NamedModel(Path(source).name or source, model, task)
 
 
-def _random(model: NamedModel) -> NamedModel:
-    """Return a copy with the weights of a new initialisation, seed 0."""
+def _random(source: str, branch: Branch, trust: Sequence[str], model: NamedModel) -> NamedModel:
+    """Return the same model with newly initialised weights, seed 0, as its training or timm would begin."""
     encoder = copy.deepcopy(model.encoder)
     with torch.random.fork_rng([]):
+        encoder.backbone = _new_backbone(source, branch, trust)
+    return NamedModel("re-initialised", encoder.freeze(), None)
+
+
+def _new_backbone(source: str, branch: Branch, trust: Sequence[str]) -> Backbone:
+    path = Path(source.removeprefix("local-dir:")).expanduser()
+    torch.manual_seed(0)
+    if is_run(path):
+        _, checkpoint = restored_task(source, trust=trust)
         torch.manual_seed(0)
-        for module in encoder.backbone.modules():
-            _reset(module)
-    return NamedModel("re-initialised", encoder, None)
+        return instantiate(without_weights(checkpoint["run"]["config"]["task"])).backbone(branch)
+    config = read_config(path / "config.json") if (path / "config.json").is_file() else None
+    if config and "model_type" in config:
+        return vit(**backbone_arguments(config))
+    architecture = f"local-dir:{path}" if config else source.split(".")[0]
+    return cast(Backbone, timm.create_model(architecture, pretrained=False))
 
 
-def _reset(module: nn.Module) -> None:
-    """Re-initialise the parameters that a module itself has."""
-    if hasattr(module, "reset_parameters"):
-        module.reset_parameters()  # type: ignore[operator]
-        return
-    for name, value in module.named_parameters(recurse=False):
-        if value.ndim > 1:
-            nn.init.trunc_normal_(value, std=0.02)
-        elif "bias" in name:
-            nn.init.zeros_(value)
+def is_run(path: Path) -> bool:
+    """Return whether a path is a checkpoint of this project or the folder of a run."""
+    return path.suffix == ".ckpt" or (path / "checkpoints").is_dir()

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
+from conmim_lightning.text import figure_text
+
 _INCHES, _LABEL, _TITLE, _BAR = 1.35, 0.25, 0.45, 0.75  # of a panel, its title, the figure's title, a colour bar
 _NARROWEST = 3.3  # inches
 _LETTERS = 18  # of the title per inch
@@ -64,7 +66,7 @@ def draw_grid(rows: Sequence[Row], title: str, *, interpolate: bool = False) -> 
     figure = Figure(figsize=(max(size[0], _NARROWEST), size[1]), layout="constrained", dpi=_DPI)
     FigureCanvasAgg(figure)
     letters = int(_LETTERS * max(size[0], _NARROWEST))
-    figure.suptitle("\n".join(fill(line, letters) for line in title.split("\n")), fontsize=_POINTS)
+    figure.suptitle("\n".join(fill(line, letters) for line in figure_text(title).split("\n")), fontsize=_POINTS)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for cells, (label, panels) in zip(axes, rows, strict=True):
         drawn = [_draw(cell, panel, interpolate=interpolate) for cell, panel in zip(cells, panels, strict=False)]
@@ -72,7 +74,7 @@ def draw_grid(rows: Sequence[Row], title: str, *, interpolate: bool = False) -> 
             cell.set(xticks=[], yticks=[])
         for cell in cells[len(panels) :]:
             cell.set_axis_off()
-        cells[0].set_ylabel(label, fontsize=_POINTS - 1)
+        cells[0].set_ylabel(figure_text(label), fontsize=_POINTS - 1)
         maps = [(image, panel) for image, panel in zip(drawn, panels, strict=True) if image is not None]
         if maps:
             bar = figure.colorbar(maps[0][0], ax=list(cells), shrink=0.85, pad=0.01, aspect=12)
@@ -84,7 +86,7 @@ def draw_grid(rows: Sequence[Row], title: str, *, interpolate: bool = False) -> 
 def _draw(axis: Axes, panel: Panel, *, interpolate: bool) -> AxesImage | None:
     """Draw a panel; return its map."""
     height, width = panel.image.shape[:2]
-    axis.set_title(panel.title, fontsize=_POINTS)
+    axis.set_title(figure_text(panel.title), fontsize=_POINTS)
     drawn = None
     if panel.values is None:
         axis.imshow(panel.image.numpy())

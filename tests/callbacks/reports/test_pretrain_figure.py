@@ -41,7 +41,7 @@ def figures(monkeypatch):
 
 
 def test_axes_start_at_chance_and_errors_are_stated(tmp_path, figures):
-    draw_report(tmp_path / "x.png", CURVES, PROBES, [], title="mine", patches=36)
+    draw_report(tmp_path / "x.png", CURVES, PROBES, [], title="mine", patches=36, candidates=36)
     loss, retrieval, probe = figures[0].axes
     low, high = probe.get_ylim()
     assert low < 50 < low + 10 < high, "noise of half a point does not fill the axis"

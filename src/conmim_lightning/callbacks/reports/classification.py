@@ -11,15 +11,17 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from conmim_lightning.callbacks.reports.confusion_figure import confusion_figure
 from conmim_lightning.callbacks.reports.drawing import figure_array
-from conmim_lightning.callbacks.reports.tables import confused_with
+from conmim_lightning.callbacks.reports.tables import confused_with, one_line
 from conmim_lightning.files import replacing, write_text
 from conmim_lightning.loggers.media import Picture, log_pictures, log_tsv, media_loggers
+
+_MOST_LOGGED = 1000  # classes of a confusion matrix that is logged at each validation
 
 
 class ClassificationReport(Callback):
     """Write, when a test ends, ``per_class.tsv`` (images, accuracy, most frequent error) and ``confusion.png``.
 
-    Both are also logged, and the confusion matrix of each validation.
+    Both are also logged, and, of at most 1,000 classes, the confusion matrix of each validation.
 
     Args:
         dirpath: folder for both files.
@@ -31,7 +33,7 @@ class ClassificationReport(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Initialise the confusion matrix if it will be logged."""
-        logs = media_loggers(trainer) and not trainer.sanity_checking
+        logs = media_loggers(trainer) and not trainer.sanity_checking and pl_module.num_classes <= _MOST_LOGGED
         self._confusion = _confusion_matrix(pl_module) if logs else None
 
     def on_validation_batch_end(
@@ -64,7 +66,7 @@ class ClassificationReport(Callback):
         if trainer.is_global_zero:
             self.dirpath.mkdir(parents=True, exist_ok=True)
             names = list(pl_module.classes)  # type: ignore[arg-type]
-            table = _per_class(matrix, names)
+            table = _per_class(matrix, one_line(names))
             write_text(self.dirpath / "per_class.tsv", table, errors="replace")
             log_tsv(trainer, "test/per_class", table)
             with replacing(self.dirpath / "confusion.png") as temporary:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from conmim_lightning.text import figure_text
+
 _MAX_NAMED = 40  # with more classes, the figure shows no names
 _MAX_NUMBERED = 20  # with more classes, the figure shows no numbers
 _GAMMA = 0.5  # of the colours, so that errors of a few per cent are visible
@@ -22,7 +24,7 @@ def confusion_figure(matrix: NDArray[np.int64], names: Sequence[str]) -> Figure:
         matrix: (K, K) counts, rows are classes, columns predictions.
         names: names of the classes.
     """
-    counts = matrix.sum(1)
+    counts, names = matrix.sum(1), [figure_text(name) for name in names]
     percent = 100 * matrix / np.maximum(counts[:, None], 1)
     side = min(16, max(4.5, 0.45 * len(names) + 2))
     figure = Figure(figsize=(side + 1, side), layout="constrained", dpi=120)

@@ -10,6 +10,7 @@ from torch import Tensor
 from conmim_lightning.callbacks.gather import gather_objects
 from conmim_lightning.callbacks.reports.base import DenseReport
 from conmim_lightning.callbacks.reports.drawing import as_array, draw_objects, save_panels
+from conmim_lightning.callbacks.reports.tables import one_line
 from conmim_lightning.files import write_text
 from conmim_lightning.loggers.media import BoxLabel, Picture
 
@@ -42,7 +43,7 @@ class DetectionReport(DenseReport):
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the table of classes; log the drawn images."""
-        self.write_table(trainer, _per_class(pl_module.metrics["test"].per_class, pl_module.classes))
+        self.write_table(trainer, _per_class(pl_module.metrics["test"].per_class, one_line(pl_module.classes)))
         self._log_pictures(trainer, "test/detections")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -41,7 +41,8 @@ def image_rows(pl_module: Any, batch: PretrainBatch, probe: OnlineProbe | None) 
         probe: callback with the dense probe; None for no object maps.
     """
     batch = move_data_to_device(batch, pl_module.device)
-    student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
+    with torch.compiler.set_stance("force_eager"):  # of another size than in training, or on another device
+        student_view, teacher_view = pl_module.perturbation(batch.crop, batch.perturbation)
     similarity = pl_module.similarity(student_view, teacher_view, batch.mask).cpu()  # (B, N, N)
     object_map = None
     if probe is not None and probe.dense is not None:

@@ -13,6 +13,7 @@ from conmim_lightning.loggers.media import Picture, log_pictures, media_loggers
 
 _CURVES = ("train/loss", "train/retrieval_top1", "train/position_only_top1", "train/position_only_fraction")
 _PICTURES = "pictures/similarity"
+_EPOCHS = 10  # between two logs of the images without a probe
 
 
 class PretrainReport(Callback):
@@ -32,6 +33,7 @@ class PretrainReport(Callback):
         self.path = Path(path)
         self.num_images = num_images
         self.curves: list[dict[str, float]] = []
+        self._logged_step: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the images before the first step."""
@@ -48,9 +50,9 @@ class PretrainReport(Callback):
             self.curves.append({"step": step} | {key: float(logged[key]) for key in _CURVES if key in logged})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the images if the features were probed."""
+        """Log the images at the epochs of the probe, also if it has no data."""
         probe = _probe(trainer)
-        if probe and probe.measured_at(trainer.global_step):
+        if (trainer.current_epoch + 1) % (probe.every_n_epochs if probe else _EPOCHS) == 0:
             self._log(trainer, pl_module)
 
     @rank_zero_only
@@ -59,12 +61,13 @@ class PretrainReport(Callback):
         rows, probe = self._rows(trainer, pl_module), _probe(trainer)
         title = f"{self.path.parent.name}: {trainer.global_step} steps, {trainer.current_epoch} epochs"
         patches = rows[0].mask.numel()
-        draw_report(self.path, self.curves, probe.history if probe else [], rows, title=title, patches=patches)
+        images = {"image": 1, "device": trainer.datamodule.batch_size}.get(getattr(pl_module.loss, "dictionary", ""), 0)  # type: ignore[attr-defined]
+        history = probe.history if probe else []
+        draw_report(self.path, self.curves, history, rows, title=title, patches=patches, candidates=images * patches)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the last images, unless they were logged at the end of the epoch."""
-        probe = _probe(trainer)
-        if probe is None or trainer.current_epoch % probe.every_n_epochs:
+        if self._logged_step != trainer.global_step:
             self._log(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class PretrainReport(Callback):
 
     @rank_zero_only
     def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._logged_step = trainer.global_step
         if media_loggers(trainer):
             pictures = [Picture(row_picture(row)) for row in self._rows(trainer, pl_module)]
             log_pictures(trainer, _PICTURES, pictures)

@@ -16,6 +16,7 @@ from torch import Tensor
 from conmim_lightning.callbacks.reports.drawing import figure_array
 from conmim_lightning.callbacks.reports.image_rows import ImageRow
 from conmim_lightning.files import replacing
+from conmim_lightning.text import figure_text
 
 History = list[dict[str, float]]
 
@@ -33,7 +34,14 @@ _SPAN = 10.0  # smallest height of a probe's axis in points, so that noise does 
 
 
 def draw_report(
-    path: Path, curves: History, probes: History, images: Sequence[ImageRow], *, title: str = "", patches: int = 0
+    path: Path,
+    curves: History,
+    probes: History,
+    images: Sequence[ImageRow],
+    *,
+    title: str = "",
+    patches: int = 0,
+    candidates: int = 0,
 ) -> None:
     """Write the figure of a run.
 
@@ -43,7 +51,8 @@ def draw_report(
         probes: metrics of the features by step; the first entry holds the baselines.
         images: one row each.
         title: text above.
-        patches: number of patches of an image, which sets the chance levels; 0 draws none.
+        patches: number of patches of an image, which sets the chance level of the retrieval; 0 draws none.
+        candidates: number of keys of a query, which sets that of the loss; 0 draws none.
     """
     probed = [name for name in _PROBES if probes and f"val/{name}" in probes[0]]
     plots = 2 + len(probed)
@@ -51,12 +60,12 @@ def draw_report(
     height = 2.1 * rows + 1.25 * len(images)
     figure = Figure(figsize=(2 * _COLUMN, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=_SMALL + 1)
+    figure.suptitle(figure_text(title), fontsize=_SMALL + 1)
     ratios = [2.1] * rows + [1.25] * len(images)
     grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
     cells = [cell for row in range(rows) for cell in grid[row].subgridspec(1, 2)]
     axes = [figure.add_subplot(cell) for cell in cells[:plots]]
-    _draw_loss(axes[0], curves, patches)
+    _draw_loss(axes[0], curves, candidates)
     _draw_retrieval(axes[1], curves, patches)
     for axis, name in zip(axes[2:], probed, strict=True):
         _draw_probe(axis, probes, name)
@@ -74,10 +83,10 @@ def row_picture(image: ImageRow) -> NDArray[np.uint8]:
     return figure_array(figure)
 
 
-def _draw_loss(axis: Axes, curves: History, patches: int) -> None:
+def _draw_loss(axis: Axes, curves: History, candidates: int) -> None:
     _plot(axis, curves, "train/loss", "loss")
-    if patches:
-        axis.axhline(math.log(patches), color="grey", linestyle=":", label=f"chance, ln {patches}")
+    if candidates:
+        axis.axhline(math.log(candidates), color="grey", linestyle=":", label=f"chance, ln {candidates}")
     _finish(axis, "loss (nats)")
 
 
@@ -140,9 +149,8 @@ def _finish(axis: Axes, label: str) -> None:
 
 
 def _limits(images: Sequence[ImageRow]) -> tuple[float, float]:
-    """Return the range of all similarities, so that equal colours mean equal values in all rows."""
-    values = [image.similarity for image in images]
-    return min(float(value.min()) for value in values), max(float(value.max()) for value in values)
+    """Return a range for all similarities: from 0, or the smallest if it is negative, to 1."""
+    return min([0.0, *(float(image.similarity.min()) for image in images)]), 1.0
 
 
 def _draw_row(figure: Figure | object, image: ImageRow, limits: tuple[float, float], *, titled: bool) -> None:

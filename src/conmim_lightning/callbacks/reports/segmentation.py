@@ -18,7 +18,7 @@ from conmim_lightning.callbacks.reports.drawing import (
     draw_errors,
     save_panels,
 )
-from conmim_lightning.callbacks.reports.tables import confused_with
+from conmim_lightning.callbacks.reports.tables import confused_with, one_line
 from conmim_lightning.loggers.media import Picture
 from conmim_lightning.metrics.segmentation import class_ious
 
@@ -36,7 +36,7 @@ class SegmentationReport(DenseReport):
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the table of classes; log the drawn images."""
-        self.write_table(trainer, _per_class(pl_module.metrics["test"].matrix.cpu(), list(pl_module.classes)))
+        self.write_table(trainer, _per_class(pl_module.metrics["test"].matrix.cpu(), one_line(pl_module.classes)))
         self._log_pictures(trainer, "test/predictions")
 
     def picture(self, task: Any, name: str, outputs: Any, batch: Any, position: int, image: Tensor) -> Picture:

@@ -1,10 +1,16 @@
 """Columns that the tables per class share."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def one_line(names: Sequence[str]) -> list[str]:
+    """Return names without tabs and ends of lines, which would end a cell of a table."""
+    return [re.sub("[\t\r\n]", " ", name) for name in names]
 
 
 def confused_with(matrix: NDArray[Any], label: int, names: Sequence[str]) -> str:

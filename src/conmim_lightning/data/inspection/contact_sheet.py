@@ -14,6 +14,7 @@ from conmim_lightning.data.images.files import BrokenImageError
 from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import Source
 from conmim_lightning.data.transforms.crop import CenterSquare
+from conmim_lightning.text import displayable
 
 _PADDING = 4  # pixels
 _LINE = 11  # pixels of a line of text
@@ -57,7 +58,7 @@ def _caption(name: str, finding: str, side: int) -> Tensor:
     """Return two lines of text, (3, 2 lines, side) uint8: the end of a name, and a finding in red."""
     strip = Image.new("RGB", (side, 2 * _LINE), "white")
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(_LINE - 2)
-    text = name.encode(errors="replace").decode()
+    text = displayable(name)
     while text and draw.textlength(text, font) > side:
         text = text[1:]
     draw.text((0, 0), text, "black", font)
