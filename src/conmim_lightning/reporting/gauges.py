@@ -23,7 +23,7 @@ class Gauge(NamedTuple):
 GAUGES = (
     Gauge(
         "train/loss",
-        "Loss of the last batch; in pre-training nats, with chance at ln(number of patches).",
+        "Loss of the last batch; in pre-training nats, with chance at ln(number of keys), those of an image's patches.",
         "Falls below chance within the first epochs, then slowly.",
         "At chance: the learning rate is too small or too large, or the crops have no structure. Rising: lower"
         " optimizer.lr or lengthen schedule.warmup_epochs.",
