@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_dense, tiny_labelled, tiny_overrides
-from hydra import compose, initialize_config_dir
 
-from conmim_lightning.config.check import CONF_DIR
-from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.config.compose import configure as compose
 from conmim_lightning.export import run as run_export
 from conmim_lightning.train import run as train
 from conmim_lightning.weights.checkpoint import read_checkpoint
@@ -22,13 +20,11 @@ FEW = "task.probes.knn.num_neighbors=[1,5]"
 
 def configure(name: str, folder: Path, *overrides: str):
     """The configuration of a command that writes to a folder, on one CPU."""
-    register_resolvers()
     own = [] if name == "export" else [f"paths.run_dir={folder}"]
     own += ["logger=none", "trainer=cpu"] if name == "train" else []
     if name in ("evaluate", "visualize"):
         own += ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32-true"]
-    with initialize_config_dir(CONF_DIR, version_base="1.3"):
-        return compose(name, [*own, *overrides])
+    return compose(name, *own, *overrides)
 
 
 def export(cfg) -> Path:

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,3 @@ def _link(text: str, target: str) -> str:
     if path == "README.md":
         path = "index.md"
     return f"[{text}]({path if target.startswith(('../', 'docs/')) else target})"
-
-
-def commands(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the commands of code blocks, joined over continued lines."""
-    for path in sorted(folder.glob("*.md")):
-        for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE):
-            for line in block.replace("\\\n", " ").splitlines():
-                yield path, line.strip()

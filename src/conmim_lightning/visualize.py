@@ -54,11 +54,10 @@ def _check_unused(config: Config) -> None:
 
 def _recorded(checkpoint: str) -> Config:
     """Return the recorded configuration of a run; empty for an exported model or a timm name."""
-    from conmim_lightning.weights.checkpoint import read_checkpoint
+    from conmim_lightning.weights.checkpoint import is_run, read_checkpoint
 
     path = Path(checkpoint).expanduser()
-    is_run = path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
-    return read_checkpoint(path).get("run", {}).get("config", {}) if is_run else {}
+    return read_checkpoint(path).get("run", {}).get("config", {}) if is_run(path) else {}
 
 
 def _draw(config: Config, recorded: Config) -> list[Path]:

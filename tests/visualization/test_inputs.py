@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conmim_lightning.visualization.inputs import as_shown, patch_of, read_inputs
+from conmim_lightning.visualization.inputs import as_shown, evenly_spaced, patch_of, read_inputs
 
 
 def test_evenly_spaced_images_and_those_that_cannot_be_read(encoder, source):
@@ -38,3 +38,8 @@ def test_patches(encoder):
         with pytest.raises(ValueError, match=r"patch must be \[row, column\] within 4 x 4 patches"):
             patch_of(encoder, patch)
     assert torch.is_tensor(as_shown(encoder, torch.zeros(1, 4, 4)))
+
+
+def test_indices_are_evenly_spaced():
+    assert evenly_spaced(9, 3) == [0, 3, 6]
+    assert evenly_spaced(2, 5) == [0, 1]

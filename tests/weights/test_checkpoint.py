@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from conmim_lightning.weights.checkpoint import is_checkpoint, is_state, read_checkpoint, read_torch
+from conmim_lightning.weights.checkpoint import is_checkpoint, is_run, is_state, read_checkpoint, read_torch
 
 RUN = {"state_dict": {"a": torch.ones(2)}, "loops": {}}
 
@@ -104,3 +104,10 @@ def test_a_thousand_mutated_checkpoints_are_rejected_or_equal(tmp_path):
         assert read.keys() == state.keys()
         assert all(torch.equal(read[name], state[name]) for name in state)
     assert rejected > 900
+
+
+def test_runs_are_known_by_their_paths(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert is_run(tmp_path / "run")
+    assert is_run(tmp_path / "x.ckpt")
+    assert not is_run(tmp_path)

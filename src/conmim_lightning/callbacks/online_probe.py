@@ -67,7 +67,7 @@ class OnlineProbe(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the final teacher."""
-        if not self.measured_at(trainer.global_step):
+        if not self.history or self.history[-1]["step"] != trainer.global_step:
             self._log(trainer, self._measure(trainer, pl_module, *self._teacher_features(pl_module)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,10 +100,6 @@ class OnlineProbe(Callback):
     @staticmethod
     def _baselines(first: dict[str, float]) -> dict[str, float]:
         return {name: value for name, value in first.items() if name.endswith(("_pixels", "_start"))}
-
-    def measured_at(self, step: int) -> bool:
-        """Return whether the last measurement was after this number of optimizer steps."""
-        return bool(self.history) and self.history[-1]["step"] == step
 
     @torch.no_grad()
     def _measure(

@@ -21,12 +21,12 @@ from conmim_lightning.inference.preprocessing import Preprocessing
 from conmim_lightning.models.backbones import Backbone, vit
 from conmim_lightning.perturbation.apply import IMAGENET_MEAN, IMAGENET_STD
 from conmim_lightning.runtime.restore import restored_task
+from conmim_lightning.weights.checkpoint import is_run
 from conmim_lightning.weights.huggingface_config import backbone_arguments, class_names
 from conmim_lightning.weights.read import Branch, read_config, read_weights
 
 LoadedModel = LoadedEncoder | LoadedClassifier | LoadedSegmenter | LoadedDetector
 
-_CHECKPOINT = ".ckpt"
 _IMAGENET_CLASSES = 1000
 _ROUNDING = 1e-6
 _FORMS = (
@@ -53,7 +53,7 @@ def load(source: str | Path, *, branch: Branch = "teacher", trust: Sequence[str]
     """
     name = str(source)
     path = Path(name.removeprefix("local-dir:")).expanduser()
-    if path.suffix == _CHECKPOINT or (path / "checkpoints").is_dir():
+    if is_run(path):
         return _from_checkpoint(str(path), branch, trust)
     if (path / "config.json").is_file():
         config = read_config(path / "config.json")

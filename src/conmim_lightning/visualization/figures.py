@@ -16,7 +16,7 @@ from conmim_lightning.data.samplers.epoch import SampleKey
 from conmim_lightning.data.sources.base import IndexedSource
 from conmim_lightning.data.transforms.crop import RandomResizedCrop
 from conmim_lightning.files import replacing
-from conmim_lightning.visualization.inputs import Inputs, read_inputs
+from conmim_lightning.visualization.inputs import Inputs, evenly_spaced, read_inputs
 from conmim_lightning.visualization.maps import attention_panels, component_panels, similarity_panels
 from conmim_lightning.visualization.matching import query_panels
 from conmim_lightning.visualization.models import NamedModel
@@ -59,6 +59,7 @@ class Pictures:
         check_at_least(1, **{key: config[key] for key in ("pictures", "gallery", "neighbors")})
         self.models, self.source, self.config, self.recorded = list(models), source, config, recorded
         self.decoder = decoder
+        self._inputs: dict[tuple[str, int], Inputs] = {}
 
     def save(self, kind: str, folder: Path) -> Path:
         """Draw a kind of picture and return its path.
@@ -121,18 +122,20 @@ class Pictures:
         dataset = PretrainDataset(
             self.source, decoder=self.decoder, crop=crop, perturbation=perturbation, masking=masking, seed=0
         )
-        count = min(self.config["pictures"], len(self.source))
-        indices = [position * len(self.source) // count for position in range(count)]
+        indices = evenly_spaced(len(self.source), self.config["pictures"])
         batch = dataset.collate([dataset[SampleKey(0, index)] for index in indices])
         for line in filter(None, batch.broken):
             print(f"cannot be read, another image stands in: {line}")
         return batch
 
     def _read(self, model: NamedModel, count: int | None = None) -> Inputs:
-        inputs, broken = read_inputs(model.encoder, self.source, count or self.config["pictures"])
-        for line in broken:
-            print(f"cannot be read: {line}")
-        return inputs
+        """Return images for a model, which are read once."""
+        key = model.name, count or self.config["pictures"]
+        if key not in self._inputs:
+            self._inputs[key], broken = read_inputs(model.encoder, self.source, key[1])
+            for line in broken:
+                print(f"cannot be read: {line}")
+        return self._inputs[key]
 
     def _grid(self, panels: list[list[list[Panel]]], title: str, names: Sequence[str] | None = None) -> Figure:
         """Return the figure of all images; below each row of the first model lies that of the second."""

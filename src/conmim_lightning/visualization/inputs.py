@@ -39,9 +39,8 @@ def read_inputs(model: LoadedEncoder, source: IndexedSource, count: int) -> tupl
     """
     if count < 1:
         raise ValueError(f"pictures must be at least 1, got {count}")
-    drawn = min(count, len(source))
     names, images, broken = [], [], []
-    for index in (position * len(source) // drawn for position in range(drawn)):
+    for index in evenly_spaced(len(source), count):
         try:
             images.append(model.transform(source.read(SampleKey(0, index), model.transform.decoder.max_bytes)))
             names.append(source.name(index))
@@ -51,6 +50,12 @@ def read_inputs(model: LoadedEncoder, source: IndexedSource, count: int) -> tupl
         raise ValueError(f"none of the images can be read; the first: {broken[0]}")
     stacked = torch.stack(images)
     return Inputs(names, stacked, [as_shown(model, image) for image in stacked]), broken
+
+
+def evenly_spaced(total: int, most: int) -> list[int]:
+    """Return at most ``most`` of the indices of ``total`` images, evenly spaced."""
+    count = min(most, total)
+    return [position * total // count for position in range(count)]
 
 
 def as_shown(model: LoadedEncoder, image: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from conmim_lightning.inference.load import load
 from conmim_lightning.inference.models import LoadedEncoder
 from conmim_lightning.models.backbones import Backbone, vit
 from conmim_lightning.runtime.restore import restored_task, without_weights
+from conmim_lightning.weights.checkpoint import is_run
 from conmim_lightning.weights.huggingface_config import backbone_arguments
 from conmim_lightning.weights.read import Branch, read_config
 
@@ -90,8 +91,3 @@ def _new_backbone(source: str, branch: Branch, trust: Sequence[str]) -> Backbone
         return vit(**backbone_arguments(config))
     architecture = f"local-dir:{path}" if config else source.split(".")[0]
     return cast(Backbone, timm.create_model(architecture, pretrained=False))
-
-
-def is_run(path: Path) -> bool:
-    """Return whether a path is a checkpoint of this project or the folder of a run."""
-    return path.suffix == ".ckpt" or (path / "checkpoints").is_dir()

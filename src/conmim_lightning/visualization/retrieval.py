@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from conmim_lightning.inference.models import LoadedEncoder
-from conmim_lightning.visualization.inputs import Inputs
+from conmim_lightning.visualization.inputs import Inputs, evenly_spaced
 from conmim_lightning.visualization.panels import Panel
 
 
@@ -28,7 +28,7 @@ def neighbor_panels(model: LoadedEncoder, gallery: Inputs, queries: int, neighbo
         raise ValueError(f"neighbours need at least 2 readable images, got {count}")
     features = F.normalize(model.features(gallery.images).cpu(), dim=-1)
     panels = []
-    for query in (position * count // min(queries, count) for position in range(min(queries, count))):
+    for query in evenly_spaced(count, queries):
         cosines = features @ features[query]
         cosines[query] = -torch.inf
         best = cosines.topk(min(neighbors, count - 1))

@@ -5,7 +5,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import PosixPath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -66,6 +66,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not is_checkpoint(content):
         raise ValueError(f"{path!r} is not a checkpoint of a training run: it lacks the training state")
     return content
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is that of a checkpoint of this project, or the folder of a run."""
+    return path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
 
 
 def is_checkpoint(content: object) -> TypeGuard[Checkpoint]:

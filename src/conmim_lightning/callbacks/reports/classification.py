@@ -79,7 +79,7 @@ class ClassificationReport(Callback):
 
     @staticmethod
     def _log(trainer: Trainer, key: str, matrix: NDArray[np.int64], names: list[str]) -> None:
-        if media_loggers(trainer):
+        if trainer.is_global_zero and media_loggers(trainer):
             log_pictures(trainer, key, [Picture(figure_array(confusion_figure(matrix, names)))])
 
 
