@@ -10,7 +10,7 @@ from conmim_lightning.train import run
 EXPERIMENTS = sorted(path.stem for path in (Path(CONF_DIR) / "experiment").glob("*.yaml"))
 
 
-PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith("_pretrain")]
+PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith(("_pretrain", "_simmim"))]
 
 
 DENSE = [name for name in EXPERIMENTS if any(kind in name for kind in ("ade20k", "coco", "segmentation", "detection"))]
@@ -21,6 +21,8 @@ DOWNSTREAM = sorted(set(EXPERIMENTS) - set(PRETRAINING) - set(DENSE))
 
 @pytest.mark.parametrize("experiment", PRETRAINING)
 def test_every_pretraining_takes_two_steps_on_synthetic_data(composed, tiny, experiment):
+    if experiment.endswith("_simmim"):  # has no projector of these widths
+        tiny = [item for item in tiny if "projector" not in item]
     trainer = run(composed(f"experiment={experiment}", *tiny, "debug=two_steps"))
     assert trainer.global_step == 2
 

@@ -13,7 +13,7 @@ OPTIONS = {
 }
 OPTIONS["backbone"].remove("timm")  # needs a name
 
-PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith("_pretrain")]
+PRETRAINING = [name for name in EXPERIMENTS if name == "quickstart" or name.endswith(("_pretrain", "_simmim"))]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -53,6 +53,22 @@ def test_recipe_of_detection_is_that_of_mimdet(composed, scenes_root):
     assert model["anchor_sizes"] == [32, 64, 128, 256, 512]
     large = check(composed("experiment=vit_l_coco", f"data.root={scenes_root}/coco", "backbone.weights=null"))
     assert large["task"]["model"]["global_attn_blocks"] == [5, 11, 17, 23]
+
+
+def test_pixel_regression_is_that_of_simmim(composed):
+    config = check(composed("experiment=cifar10_simmim", "data.root=."))
+    conmim = check(composed("experiment=cifar10_pretrain", "data.root=."))
+    assert config["masking"] == {
+        "_target_": "conmim_lightning.masking.random_units.RandomUnitMasking",
+        "grid_size": 8,
+        "unit_size": 2,
+        "ratio": 0.6,
+    }
+    assert config["task"]["model"]["projector"]["patch_size"] == 4
+    assert (config["perturbation"]["student"], config["perturbation"]["teacher"]) == ("weak", "weak")
+    for same in ("backbone", "optimizer", "schedule", "seed"):
+        assert config[same] == conmim[same]
+    assert config["data"]["crop"] == conmim["data"]["crop"]
 
 
 def test_recipe_of_fine_tuning_is_the_published_one(composed, scenes_root):

@@ -1,0 +1,44 @@
+"""Regression of the pixels of hidden patches (SimMIM, arXiv 2111.09886), a pretext task to compare with."""
+
+import torch
+from torch import Tensor, nn
+
+from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
+
+
+class PixelRegression(nn.Module):
+    """Mean absolute error of the predicted pixels, over the hidden patches only.
+
+    It is computed in float32 for half-precision inputs, and in the dtype of the inputs otherwise; targets receive no
+    gradient. Shapes: B images, K patches, P pixel values per patch, all channels.
+
+    source: SimMIM's official code, which divides the sum of the errors at hidden pixels by their number and by the
+    number of channels.
+    """
+
+    def forward(self, predictions: Tensor, pixels: Tensor, mask: Tensor, indices: Tensor | None = None) -> Tensor:
+        """Return the mean error over the hidden patches.
+
+        Args:
+            predictions: (B, K, P) predicted pixels; those of visible patches are not read.
+            pixels: (B, K, P) normalised pixels of the target view, see ``PixelTargets``.
+            mask: (B, h, w) or (B, K) bool, True = hidden; at least one hidden patch in the batch.
+            indices: (B, R) indices of the hidden patches, see ``hidden_patch_indices``; None computes them.
+
+        Returns:
+            Scalar loss, in standard deviations of the pixels.
+
+        Raises:
+            ValueError: the shapes do not agree.
+        """
+        hidden = mask.flatten(1)  # (B, K)
+        if predictions.shape != pixels.shape or hidden.shape != pixels.shape[:2]:
+            raise ValueError(
+                f"predictions {tuple(predictions.shape)}, pixels {tuple(pixels.shape)} and mask {tuple(mask.shape)} do "
+                "not agree: expected (B, K, P), (B, K, P) and (B, K) or (B, h, w) with h * w = K"
+            )
+        indices = hidden_patch_indices(hidden) if indices is None else indices
+        chosen = indices[..., None].expand(-1, -1, pixels.shape[-1])
+        dtype = torch.promote_types(predictions.dtype, torch.float32)
+        errors = (predictions.gather(1, chosen).to(dtype) - pixels.detach().gather(1, chosen).to(dtype)).abs().mean(-1)
+        return torch.where(hidden.gather(1, indices), errors, 0).sum() / hidden.sum()
