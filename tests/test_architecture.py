@@ -8,12 +8,12 @@ import pytest
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "conmim_lightning"
-COMMANDS = ("train", "evaluate", "visualize", "report", "inspect", "export", "embed", "plan", "benchmark")
+COMMANDS = ("train", "evaluate", "visualize", "report", "inspect", "export", "embed", "plan", "benchmark", "study")
 EVERYWHERE = {"numpy", "PIL", "tqdm", *sys.stdlib_module_names}
 
 ALLOWED = {
     "commands": {"callbacks", "config", "data", "embedding", "evaluate", "inference", "models", "profiling"}
-    | {"loggers", "reporting", "runtime", "visualization", "weights"}
+    | {"loggers", "reporting", "runtime", "studies", "visualization", "weights"}
     | {"files", "signals", "slurm", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
     "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
@@ -58,6 +58,7 @@ ALLOWED = {
     | {"lightning", "timm", "torch", "torchmetrics"},
     "probes": {"metrics", "models", "optim", "torch"},
     "embedding": {"data", "files", "models", "lightning", "pyarrow", "safetensors", "torch"},
+    "studies": {"config", "files", "runtime", "matplotlib"},
     "reporting": {"files", "jinja2", "plotly", "yaml"},
     "visualization": {"batches", "data", "files", "inference", "models", "runtime", "text", "weights"}
     | {"hydra", "matplotlib", "timm", "torch"},

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from conmim_lightning import cli
 from conmim_lightning.config.check import CONF_DIR
 from conmim_lightning.config.resolvers import register_resolvers
+from conmim_lightning.study import with_overrides
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_the_help_has_three_examples_that_compose(name):
     for example in examples:
         first, command, *words = shlex.split(example)
         assert (first, command) == ("conmim", name)
+        words = with_overrides(words) if name == "study" else words
         own = [word.split(",")[0] if "-m" in words else word for word in words if word != "-m"]
         with initialize_config_dir(CONF_DIR, version_base="1.3"):
             assert compose(name, own)

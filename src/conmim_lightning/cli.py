@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "inspect a collection of images",
     "plan": "estimate time, memory and disk of a run",
     "benchmark": "time the training step or the data",
+    "study": "run a table of experiments, such as CIFAR-10's",
 }
 """Sub-commands: each is a module of this package."""
 

@@ -103,6 +103,7 @@ class FrozenTask(LightningModule):
         self.folder = folder
         self.classes: list[str] = []
         self.fitted = False
+        self.held_out: dict[str, float] = {}
         self.metrics = nn.ModuleDict({f"of_{name}": ClassificationMetrics(num_classes) for name in names})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -143,6 +144,7 @@ class FrozenTask(LightningModule):
             rank_zero_info(f"{name}: fitted to {len(train)} images{text}")
             if "selection_top1" in values:
                 accuracies[name] = values["selection_top1"]
+        self.held_out = {f"val/{name}_top1": value for name, value in accuracies.items()}
         self.best = max(accuracies, key=lambda name: accuracies[name]) if accuracies else self.best
         rank_zero_info(f"predictions and test/top1 are those of {self.best}")
         self.fitted = True
@@ -155,7 +157,8 @@ class FrozenTask(LightningModule):
         return {"scores": by_name[self.best], "label": batch.label, "index": batch.index}
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics of each probe, and the metrics of the best probe as the test metrics."""
+        """Log the metrics of each probe, those of the best as the test metrics, and accuracies on held-out images."""
+        self.log_dict(self.held_out)
         for name in self.variants:
             metrics = self._metrics(name).compute()
             self._metrics(name).reset()

@@ -1,0 +1,1 @@
+"""Studies: runs that depend on one another, and tables of their results."""

@@ -1,0 +1,74 @@
+"""Figure of a study's table: a panel per column, with bars by row, or a curve."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from conmim_lightning.files import replacing
+from conmim_lightning.studies.definition import Study
+from conmim_lightning.studies.table import Cell, Table
+
+_MARGIN = 0.15  # of the range of values, left and right of them
+
+
+def draw(study: Study, table: Table, path: Path) -> None:
+    """Draw all columns that have values, side by side, and write a PNG; nothing if there is no value yet.
+
+    Bars and points are means over the seeds, dots are seeds, lines are standard deviations.
+    """
+    columns = [name for name in study.columns if any(table[row][name].values for row in study.rows)]
+    if not columns:
+        return
+    is_curve = any(row.get("x") is not None for row in study.rows.values())
+    height = 3.4 if is_curve else 1.2 + 0.32 * len(study.rows)
+    figure = Figure(figsize=(1.6 + 2.5 * len(columns), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(columns), squeeze=False, sharey=not is_curve)[0]
+    for column, axes in zip(columns, panels, strict=True):
+        cells = {row: table[row][column] for row in study.rows}
+        (_draw_curve if is_curve else _draw_bars)(study, cells, axes)
+        axes.set_title(column, fontsize=9)
+        axes.tick_params(labelsize=8)
+    if not is_curve:
+        panels[0].invert_yaxis()
+    figure.suptitle(f"{study.title} (percent)", fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _draw_bars(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
+    """Draw a bar per row; the axis begins below the smallest value, as small differences matter."""
+    values = [value for cell in cells.values() for value in cell.values.values()]
+    margin = max(1.0, _MARGIN * (max(values) - min(values)))
+    left = max(0.0, min(values) - margin)
+    for position, (row, cell) in enumerate(cells.items()):
+        if not cell.values:
+            continue
+        color = "C1" if row == (study.baseline or next(iter(study.rows))) else "C0"
+        axes.barh(
+            position, cell.mean - left, left=left, height=0.6, color=color, alpha=0.6, xerr=cell.spread, capsize=2
+        )
+        axes.plot(list(cell.values.values()), [position] * len(cell.values), "k.", markersize=4)
+        axes.annotate(f"{cell.mean:.1f}", (left, position), (3, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(cells)), [row.replace("$", r"\$") for row in cells])
+    axes.set_xlim(left, max(values) + margin)
+
+
+def _draw_curve(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
+    """Draw the rows with ``x`` as a curve over a logarithmic axis, and the others as dashed lines."""
+    points = [(study.rows[row]["x"], cell) for row, cell in cells.items() if "x" in study.rows[row] and cell.values]
+    if points:
+        places, drawn = [x for x, _ in points], [cell for _, cell in points]
+        errors = [cell.spread or 0.0 for cell in drawn]
+        axes.errorbar(places, [cell.mean for cell in drawn], yerr=errors, fmt="o-", color="C1", capsize=3)
+        axes.set_xscale("log")
+        axes.set_xticks(places, [f"{x:,}" for x in places])
+        axes.minorticks_off()
+    flat = {row: cell for row, cell in cells.items() if "x" not in study.rows[row] and cell.values}
+    for color, (row, cell) in enumerate(flat.items(), start=2):
+        axes.axhline(cell.mean, linestyle="--", color=f"C{color}", label=row.replace("$", r"\$"))
+    if flat:
+        axes.legend(fontsize=7)
+    axes.set_xlabel(study.x_label or "")
