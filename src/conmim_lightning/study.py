@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> str:
     study = instantiate(config["study"] | chosen)
     folder = Path(config["output"]).absolute()
     execution = Execution(folder, overrides=config["overrides"], jobs=config["jobs"])
-    runs = study.runs()
+    runs = study.runs(config["only"])
     print(describe(execution, runs, study.hours), flush=True)
     if config["dry_run"]:
         return listing(execution, runs)

@@ -46,6 +46,12 @@ def test_common_overrides_come_first():
     assert runs[1].words == ("logger=none", "b=2", "experiment=frozen", "seed=3")
 
 
+def test_some_rows_and_encoders():
+    assert [run.name for run in study(seeds=[0]).runs(["method", "pixels"])] == ["method/seed0", "pixels/probes/seed0"]
+    with pytest.raises(ValueError, match="only: 'pixel' is unknown; did you mean pixels"):
+        study().runs(["pixel"])
+
+
 def test_seeds_without_an_encoder_take_the_first():
     runs = {run.name: run for run in study(encoder_seeds=[3]).runs()}
     assert "method/seed4" not in runs

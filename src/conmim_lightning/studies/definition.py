@@ -97,15 +97,24 @@ class Study:
         self._check_rows()
         self._check_columns()
 
-    def runs(self) -> list[Run]:
-        """Return all runs, encoders before their evaluations, seed by seed."""
+    def runs(self, only: Sequence[str] | None = None) -> list[Run]:
+        """Return the runs, encoders before their evaluations, seed by seed.
+
+        Args:
+            only: names of rows and encoders; None for all.
+
+        Raises:
+            ValueError: a name is unknown.
+        """
+        for name in only or ():
+            _check_known("only", name, (*self.encoders, *self.rows))
         runs: list[Run] = []
         used = [name for name in self.encoders if any(row.get("encoder") == name for row in self.rows.values())]
         for seed in self.seeds:
             if seed in self.encoder_seeds:
                 runs += [self._encoder(name, seed) for name in used]
             runs += self._evaluations(seed)
-        return runs
+        return [run for run in runs if only is None or run.folder[0] in only]
 
     def run_of(self, row: str, column: str, seed: int) -> tuple[str, ...] | None:
         """Return the folder of the run that fills a cell of the table for a seed; None if the cell is empty."""
