@@ -8,7 +8,7 @@ PARALLEL := --numprocesses=2 --dist=loadfile  # each process uses one core
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create the environment in .venv
 
@@ -20,6 +20,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## pre-train a small ViT on synthetic scenes, on a CPU, in about five minutes
 	$(BIN)/python -m conmim_lightning.train experiment=quickstart trainer=cpu logger=csv
+
+cifar10: $(READY)  ## the table of CIFAR-10: GPU minutes or CPU hours, told before; continues where it stopped; DATA=/images/cifar10
+	$(BIN)/python -m conmim_lightning.study study=cifar10 $(if $(DATA),-- data.root=$(DATA))
 
 test: $(READY)  ## all tests that this machine can run
 	$(BIN)/python -m pytest -m 'not gpu' $(PARALLEL)
@@ -68,4 +71,4 @@ soak: $(READY)  ## kill small runs a hundred times at random moments and compare
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache site
 
-.PHONY: help setup demo test check format gpu gpu-test gpu-figures docs soak clean
+.PHONY: help setup demo cifar10 test check format gpu gpu-test gpu-figures docs soak clean

@@ -14,6 +14,7 @@ from conmim_lightning import configure
 from conmim_lightning.cli import COMMANDS
 from conmim_lightning.config.check import ConfigError, check
 from conmim_lightning.runtime.arguments import expand_arguments
+from conmim_lightning.study import with_overrides
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,6 +56,7 @@ def test_the_pages_have_commands():
 def test_commands_compose_and_fit_the_signatures(page, command, words, tmp_path, monkeypatch):
     """Whatever a line cannot find here, its keys and values are those of the configuration."""
     assert command in COMMANDS, f"{page}: {command}"
+    words = with_overrides(words) if command == "study" else words
     if command == "report" or any(word.startswith("--") for word in words):
         return  # test_report.py, test_extending.py, test_cli.py
     monkeypatch.chdir(tmp_path)
