@@ -8,6 +8,7 @@ from conmim_lightning.studies.definition import Study
 
 def small_study(**changes) -> Study:
     arguments = {
+        "name": "small",
         "title": "Small",
         "encoders": {"method": []},
         "evaluations": {"probes": []},

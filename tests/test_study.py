@@ -22,6 +22,7 @@ def own_study(tmp_path, scenes_root):
     length = ["experiment=quickstart", "trainer.max_steps=2", "~callbacks.report", "resume=auto"]
     content = {
         "_target_": "conmim_lightning.studies.definition.Study",
+        "name": "mine",
         "title": "Mine",
         "common": ["logger=none", "report=false", "trainer=cpu"],
         "encoders": {"method": [*length, *tiny_overrides(scenes_root)[:-1]]},

@@ -8,6 +8,7 @@ COLUMNS = {"k-NN": {"run": "probes", "metric": "test/knn"}, "start": {"run": "en
 
 def study(**changes):
     arguments = {
+        "name": "t",
         "title": "T",
         "common": ["logger=none"],
         "encoders": {"method": ["experiment=a"]},

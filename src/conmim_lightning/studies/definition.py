@@ -43,6 +43,7 @@ class Study:
     metric of one of the evaluations. "{seed}" in an override is replaced by the seed, which is set in every run.
 
     Args:
+        name: name of the study's folder.
         title: title of the table.
         encoders: overrides of each pre-training run, by name.
         evaluations: overrides of each downstream run, by name.
@@ -68,6 +69,7 @@ class Study:
     def __init__(
         self,
         *,
+        name: str,
         title: str,
         encoders: Mapping[str, Sequence[str]],
         evaluations: Mapping[str, Sequence[str]],
@@ -82,6 +84,7 @@ class Study:
         x_label: str | None = None,
         hours: Mapping[str, float] | None = None,
     ) -> None:
+        self.name = name
         self.title = title
         self.encoders = {name: (*common, *encoder_common, *words) for name, words in encoders.items()}
         self.evaluations = {name: (*common, *evaluation_common, *words) for name, words in evaluations.items()}
