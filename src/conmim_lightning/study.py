@@ -46,7 +46,7 @@ def run(cfg: DictConfig) -> str:
     check_writable(folder)
     with folder_lock(str(folder)):
         for line in execution.run_all(runs):
-            print(line, flush=True)
+            print(f"{line}\n", end="", flush=True)  # in one write, as threads print, too
             _write(study, folder)
         return _write(study, folder)
 

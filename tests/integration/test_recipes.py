@@ -21,6 +21,9 @@ def test_every_experiment_composes_and_passes_the_check(composed, scenes_root, e
     weights = [] if experiment in PRETRAINING else ["backbone.weights=x"]
     config = check(composed(f"experiment={experiment}", f"data.root={scenes_root}/folders", *weights))
     assert ("loss" in config["task"]) == (experiment in PRETRAINING)
+    schedule, trainer = config.get("schedule") or {}, config["trainer"]
+    if "fit" in config["stages"]:  # without either, Lightning would train 1,000 epochs
+        assert (trainer["max_epochs"], trainer["max_steps"]) == (schedule["epochs"], schedule.get("steps", -1))
 
 
 def test_recipe_of_segmentation_is_that_of_beit(composed, scenes_root):

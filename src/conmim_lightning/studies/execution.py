@@ -91,7 +91,7 @@ class Execution:
             needed.result()
         folder = self.folder.joinpath(*run.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{number}  {run.name}: started, log in {os.path.relpath(folder / _LOG)}", flush=True)
+        print(f"{number}  {run.name}: started, log in {os.path.relpath(folder / _LOG)}\n", end="", flush=True)
         started = time.perf_counter()
         status = self._wait([*self.command, *self._arguments(run)], folder / _LOG)
         seconds = time.perf_counter() - started
