@@ -108,6 +108,14 @@ def test_a_stop_lets_running_processes_save(execution, tmp_path):
     assert not (tmp_path / "study" / "random").exists()
 
 
+def test_the_time_of_earlier_processes_counts(execution, tmp_path):
+    folder = tmp_path / "study" / "random" / "probes" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "seconds.txt").write_text("1000.0")
+    list(execution().run_all([RANDOM]))
+    assert 1000 < execution().record(RANDOM)["seconds"] < 1100
+
+
 def test_jobs(execution):
     with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
         execution(jobs=0)

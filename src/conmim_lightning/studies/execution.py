@@ -16,7 +16,7 @@ from conmim_lightning.files import write_text
 from conmim_lightning.runtime.provenance import git_state
 from conmim_lightning.studies.definition import Run
 
-_RECORD, _LOG = "study.json", "log.txt"
+_RECORD, _LOG, _SECONDS = "study.json", "log.txt", "seconds.txt"
 _LAST_LINES = 15
 TRAIN = (sys.executable, "-m", "conmim_lightning.train")
 _PATIENCE = 120  # seconds that a stopped run has to write its checkpoint
@@ -94,7 +94,7 @@ class Execution:
         print(f"{number}  {run.name}: started, log in {os.path.relpath(folder / _LOG)}\n", end="", flush=True)
         started = time.perf_counter()
         status = self._wait([*self.command, *self._arguments(run)], folder / _LOG)
-        seconds = time.perf_counter() - started
+        seconds = _add_seconds(folder / _SECONDS, time.perf_counter() - started)
         if status:
             raise ValueError(
                 f"{run.name} ended with status {status}; the end of {os.path.relpath(folder / _LOG)}:\n"
@@ -141,6 +141,13 @@ class Execution:
         folders = [f'paths.run_dir="{self.folder.joinpath(*run.folder)}"']
         weights = f'"{self.folder.joinpath(*run.encoder)}"' if run.encoder else "null"
         return [*self._words(run), *folders, *([] if run.is_encoder else [f"backbone.weights={weights}"])]
+
+
+def _add_seconds(path: Path, seconds: float) -> float:
+    """Add to the seconds that earlier processes of a run took, and return the sum."""
+    earlier = float(path.read_text()) if path.is_file() else 0.0
+    write_text(path, f"{earlier + seconds:.1f}")
+    return earlier + seconds
 
 
 def _tail(path: Path) -> str:
