@@ -19,12 +19,11 @@ def draw(study, folder):
     return [axes for drawn in figures for axes in drawn.axes]
 
 
-def test_a_bar_per_row_and_a_dot_per_seed(tmp_path):
+def test_a_point_per_row_and_a_dot_per_seed(tmp_path):
     write_small_results(tmp_path)
     axes, second = draw(small_study(), tmp_path)
-    ours, random = axes.patches[:2]
-    assert ours.get_x() + ours.get_width() == 60.0
-    assert random.get_x() + random.get_width() == 30.0
+    means = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"}
+    assert means == {0: 60.0, 1: 30.0}
     dots = sorted(x for line in axes.lines if line.get_marker() == "." for x in line.get_xdata())
     assert np.allclose(dots, [20, 30, 40, 50, 60, 70])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ours", "random"]

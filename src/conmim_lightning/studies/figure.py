@@ -1,4 +1,4 @@
-"""Figure of a study's table: a panel per column, with bars by row, or a curve."""
+"""Figure of a study's table: a panel per column, with a point per row, or a curve."""
 
 from pathlib import Path
 
@@ -16,19 +16,19 @@ _MARGIN = 0.15  # of the range of values, left and right of them
 def draw(study: Study, table: Table, path: Path) -> None:
     """Draw all columns that have values, side by side, and write a PNG; nothing if there is no value yet.
 
-    Bars and points are means over the seeds, dots are seeds, lines are standard deviations.
+    Large marks are means over the seeds, dots are seeds, lines are standard deviations.
     """
     columns = [name for name in study.columns if any(table[row][name].values for row in study.rows)]
     if not columns:
         return
     is_curve = any(row.get("x") is not None for row in study.rows.values())
-    height = 3.4 if is_curve else 1.2 + 0.32 * len(study.rows)
+    height = 3.4 if is_curve else 1.2 + 0.36 * len(study.rows)
     figure = Figure(figsize=(1.6 + 2.5 * len(columns), height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(columns), squeeze=False, sharey=not is_curve)[0]
     for column, axes in zip(columns, panels, strict=True):
         cells = {row: table[row][column] for row in study.rows}
-        (_draw_curve if is_curve else _draw_bars)(study, cells, axes)
+        (_draw_curve if is_curve else _draw_rows)(study, cells, axes)
         axes.set_title(column, fontsize=9)
         axes.tick_params(labelsize=8)
     if not is_curve:
@@ -38,22 +38,22 @@ def draw(study: Study, table: Table, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def _draw_bars(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
-    """Draw a bar per row; the axis begins below the smallest value, as small differences matter."""
+def _draw_rows(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
+    """Draw a point per row, not a bar, as the axis does not begin at 0: differences may be small."""
     values = [value for cell in cells.values() for value in cell.values.values()]
-    margin = max(1.0, _MARGIN * (max(values) - min(values)))
-    left = max(0.0, min(values) - margin)
     for position, (row, cell) in enumerate(cells.items()):
         if not cell.values:
             continue
-        color = "C1" if row == (study.baseline or next(iter(study.rows))) else "C0"
-        axes.barh(
-            position, cell.mean - left, left=left, height=0.6, color=color, alpha=0.6, xerr=cell.spread, capsize=2
-        )
-        axes.plot(list(cell.values.values()), [position] * len(cell.values), "k.", markersize=4)
-        axes.annotate(f"{cell.mean:.1f}", (left, position), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        color = "C1" if row == study.baseline else "C0"
+        axes.errorbar(cell.mean, position, xerr=cell.spread, fmt="D", color=color, capsize=3)
+        axes.plot(list(cell.values.values()), [position] * len(cell.values), "k.", markersize=3)
+        text = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        axes.annotate(f"{cell.mean:.1f}", (cell.mean, position), **text)
+    margin = max(1.0, _MARGIN * (max(values) - min(values)))
+    axes.set_xlim(max(0.0, min(values) - margin), max(values) + margin)
     axes.set_yticks(range(len(cells)), [row.replace("$", r"\$") for row in cells])
-    axes.set_xlim(left, max(values) + margin)
+    axes.set_ylim(-0.7, len(cells) - 0.4)
+    axes.grid(axis="y", alpha=0.3)
 
 
 def _draw_curve(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
