@@ -92,7 +92,7 @@ def test_the_run_of_a_cell():
         ({"columns": {"c": {"run": "probes"}}}, "study.columns.c needs metric"),
         ({"columns": {"c": {"run": "probe", "metric": "m"}}}, "did you mean probes"),
         ({"baseline": "their"}, "study.baseline: 'their' is unknown"),
-        ({"hours": {"prob": 1}}, "neither an encoder nor an evaluation"),
+        ({"hours": {"prob": 1}}, "is no encoder, no evaluation and no row/evaluation"),
     ],
 )
 def test_mistakes_name_the_value_and_what_is_allowed(changes, message):

@@ -60,7 +60,8 @@ class Study:
         evaluation_common: overrides of every evaluation, before its own.
         baseline: row that others are compared with; null for none.
         x_label: label of the curve's axis.
-        hours: hours of each encoder and evaluation on two CPU cores, as measured; null if not known.
+        hours: hours of each encoder, each evaluation and, where they differ, each "row/evaluation" on two CPU cores;
+            null if not known.
 
     Raises:
         ValueError: a name is unknown or cannot be that of a folder, or there are no seeds.
@@ -156,8 +157,13 @@ class Study:
                 raise ValueError(
                     f"study: {name!r} is no name of a folder: it starts with a letter or digit, without /\\:*?\"'<>|$"
                 )
-        if unknown := set(self.hours) - {*self.encoders, *self.evaluations}:
-            raise ValueError(f"study.hours: {sorted(unknown)} is neither an encoder nor an evaluation")
+        kinds = {
+            *self.encoders,
+            *self.evaluations,
+            *(f"{row}/{kind}" for row in self.rows for kind in self.evaluations),
+        }
+        if unknown := set(self.hours) - kinds:
+            raise ValueError(f"study.hours: {sorted(unknown)} is no encoder, no evaluation and no row/evaluation")
 
     def _check_rows(self) -> None:
         for name, row in self.rows.items():

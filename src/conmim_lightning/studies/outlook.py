@@ -12,19 +12,20 @@ def describe(execution: Execution, runs: Sequence[Run], hours: Mapping[str, floa
     Args:
         execution: knows which runs are complete, and how long they took.
         runs: all runs.
-        hours: hours of a run by kind, on two CPU cores; once runs are complete here, their times correct them.
+        hours: see ``Study``; once runs are complete here, their times correct them.
     """
     records = {run: record for run in runs if (record := execution.record(run)) is not None}
     text = f"{len(runs)} runs, {len(records)} complete"
-    todo = [run for run in runs if run not in records]
-    if not todo or any(run.kind not in hours for run in todo):
+    by_run = {run: hours.get(f"{run.folder[0]}/{run.kind}", hours.get(run.kind)) for run in runs}
+    todo = [by_run[run] for run in runs if run not in records]
+    if not todo or None in todo:
         return text
-    expected = sum(hours[run.kind] for run in todo)
-    known = [(record["seconds"], 3600 * hours[run.kind]) for run, record in records.items() if hours.get(run.kind)]
+    expected = sum(filter(None, todo))
+    known = [(record["seconds"], 3600 * needed) for run, record in records.items() if (needed := by_run[run])]
     if known:
         factor = sum(seconds for seconds, _ in known) / sum(seconds for _, seconds in known)
         return f"{text}; the others need about {_time(expected * factor / execution.jobs)} here, by the complete ones"
-    return f"{text}; the others need about {_time(expected)} on two CPU cores as in RESULTS.md; a GPU is much faster"
+    return f"{text}; the others need about {_time(expected)} on two slow CPU cores; a GPU is much faster"
 
 
 def listing(execution: Execution, runs: Sequence[Run]) -> str:
