@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_patch_indices
+from conmim_lightning.losses.hidden_patches import hidden_patch_indices
+from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
 
 
 def batch(images=3, patches=6, width=5, seed=0):
@@ -136,14 +137,6 @@ def test_shapes_that_disagree():
     queries, keys, mask = batch()
     with pytest.raises(ValueError, match=r"\(3, 5\)"):
         PatchInfoNCE()(queries, keys, mask[:, :5])
-
-
-def test_hidden_first():
-    mask = torch.tensor([[False, True, False, True, True], [False, False, False, False, True]])
-    indices = hidden_patch_indices(mask)
-    assert indices.tolist() == [[1, 3, 4], [4, 0, 1]], "the second image has but one: two visible ones follow"
-    assert torch.equal(hidden_patch_indices(mask, 3), indices)
-    assert hidden_patch_indices(mask[:, :1]).shape == (2, 1), "at least one, though nothing is hidden"
 
 
 @pytest.mark.parametrize("dictionary", ["image", "device"])

@@ -7,6 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conmim_lightning.losses.hidden_patches import (
+    at_least_float32,
+    check_patches,
+    gather_patches,
+    hidden_patch_indices,
+    mean_over_hidden,
+)
+
 Dictionary = Literal["image", "device"]
 
 
@@ -61,18 +69,14 @@ class PatchInfoNCE(nn.Module):
             Scalar loss, in nats.
         """
         hidden = mask.flatten(1)  # (B, K)
-        if queries.shape != keys.shape or hidden.shape != queries.shape[:2]:
-            raise ValueError(
-                f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)} and mask {tuple(mask.shape)} do not agree: "
-                "expected (B, K, C), (B, K, C) and (B, K) or (B, h, w) with h * w = K"
-            )
+        check_patches(hidden, queries=queries, keys=keys)
         indices = hidden_patch_indices(hidden) if indices is None else indices
         with torch.autocast(queries.device.type, enabled=False):
             logits = self.logits(queries, keys, indices)  # (B, R, K) or (B, R, B * K)
             per_patch = F.cross_entropy(
                 logits.flatten(0, 1), self._positives(indices, keys).flatten(), reduction="none"
             ).view_as(indices)
-            return torch.where(hidden.gather(1, indices), per_patch, 0).sum() / hidden.sum()
+            return mean_over_hidden(per_patch, hidden, indices)
 
     def logits(self, queries: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
         """Return cosine / temperature of the queries at (B, R) indices with all keys of their dictionary.
@@ -80,11 +84,11 @@ class PatchInfoNCE(nn.Module):
         Returns:
             (B, R, K), or (B, R, B * K) if ``dictionary`` is "device".
         """
-        queries, keys = _normalized(_gather_patches(queries, indices)) / self.temperature, _normalized(keys.detach())
+        queries, keys = _normalized(gather_patches(queries, indices)) / self.temperature, _normalized(keys.detach())
         dictionary = keys if self.dictionary == "image" else keys.flatten(0, 1)  # (B, K, C) or (B * K, C)
         logits = queries @ dictionary.mT
         if self.similarity_filter is not None:
-            too_similar = _gather_patches(keys, indices) @ dictionary.mT > self.similarity_filter
+            too_similar = gather_patches(keys, indices) @ dictionary.mT > self.similarity_filter
             too_similar.scatter_(2, self._positives(indices, keys)[..., None], False)  # the positive is kept
             logits = logits.masked_fill(too_similar, -torch.inf)
         return logits
@@ -96,28 +100,6 @@ class PatchInfoNCE(nn.Module):
         return indices + torch.arange(len(keys), device=indices.device)[:, None] * keys.shape[1]
 
 
-def hidden_patch_indices(mask: Tensor, max_hidden: int = 0) -> Tensor:
-    """Return the indices of each image's hidden patches, in order; visible patches fill up images with fewer of them.
-
-    Args:
-        mask: (B, K) or (B, h, w) bool, True = hidden.
-        max_hidden: largest number of hidden patches in an image, R; more are left out. 0 counts them, which waits for
-            a GPU.
-
-    Returns:
-        (B, R) int64, R at least 1.
-    """
-    hidden = mask.flatten(1)
-    count = max_hidden or max(1, int(hidden.sum(1).max()))
-    return hidden.int().argsort(dim=1, descending=True, stable=True)[:, :count]
-
-
-def _gather_patches(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Gather tokens: (B, K, C) tokens, (B, R) indices -> (B, R, C)."""
-    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
 def _normalized(tokens: Tensor) -> Tensor:
     """Scale the last dimension to unit length, at least in float32."""
-    wide = tokens.float() if tokens.dtype in (torch.float16, torch.bfloat16) else tokens
-    return F.normalize(wide, dim=-1)
+    return F.normalize(at_least_float32(tokens), dim=-1)

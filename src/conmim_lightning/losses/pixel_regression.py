@@ -1,9 +1,14 @@
 """Regression of the pixels of hidden patches (SimMIM, arXiv 2111.09886), a pretext task to compare with."""
 
-import torch
 from torch import Tensor, nn
 
-from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
+from conmim_lightning.losses.hidden_patches import (
+    at_least_float32,
+    check_patches,
+    gather_patches,
+    hidden_patch_indices,
+    mean_over_hidden,
+)
 
 
 class PixelRegression(nn.Module):
@@ -32,13 +37,7 @@ class PixelRegression(nn.Module):
             ValueError: the shapes do not agree.
         """
         hidden = mask.flatten(1)  # (B, K)
-        if predictions.shape != pixels.shape or hidden.shape != pixels.shape[:2]:
-            raise ValueError(
-                f"predictions {tuple(predictions.shape)}, pixels {tuple(pixels.shape)} and mask {tuple(mask.shape)} do "
-                "not agree: expected (B, K, P), (B, K, P) and (B, K) or (B, h, w) with h * w = K"
-            )
+        check_patches(hidden, predictions=predictions, pixels=pixels)
         indices = hidden_patch_indices(hidden) if indices is None else indices
-        chosen = indices[..., None].expand(-1, -1, pixels.shape[-1])
-        dtype = torch.promote_types(predictions.dtype, torch.float32)
-        errors = (predictions.gather(1, chosen).to(dtype) - pixels.detach().gather(1, chosen).to(dtype)).abs().mean(-1)
-        return torch.where(hidden.gather(1, indices), errors, 0).sum() / hidden.sum()
+        predicted, target = (at_least_float32(gather_patches(x, indices)) for x in (predictions, pixels.detach()))
+        return mean_over_hidden((predicted - target).abs().mean(-1), hidden, indices)

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from conmim_lightning.batches import PretrainBatch
-from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
+from conmim_lightning.losses.hidden_patches import hidden_patch_indices
 from conmim_lightning.models.conmim import Branch
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 
 from conmim_lightning.batches import PretrainBatch, PretrainViews
-from conmim_lightning.losses.patch_info_nce import PatchInfoNCE, hidden_patch_indices
+from conmim_lightning.losses.hidden_patches import hidden_patch_indices
+from conmim_lightning.losses.patch_info_nce import PatchInfoNCE
 from conmim_lightning.metrics.alignment import alignment, relative_distance
 from conmim_lightning.models.backbones import Backbone
 from conmim_lightning.models.conmim import ConMIM

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from conmim_lightning.losses.patch_info_nce import hidden_patch_indices
+from conmim_lightning.losses.hidden_patches import hidden_patch_indices
 from conmim_lightning.tasks.pretrain import PretrainTask
 
 DTYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
