@@ -16,9 +16,10 @@ ALLOWED = {
     | {"loggers", "reporting", "runtime", "studies", "visualization", "weights"}
     | {"files", "signals", "slurm", "hydra", "lightning", "omegaconf", "torch"},
     "cli": {"config"},
-    "runtime": {"config", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
+    "runtime": {"config", "cores", "files", "signals", "slurm", "weights", "hydra", "lightning", "omegaconf", "torch"},
     "loggers": {"files", "text", "lightning", "wandb", "wandb_workspaces"},
     "files": set(),
+    "cores": set(),
     "text": set(),
     "signals": set(),
     "slurm": set(),
@@ -58,7 +59,7 @@ ALLOWED = {
     | {"lightning", "timm", "torch", "torchmetrics"},
     "probes": {"metrics", "models", "optim", "torch"},
     "embedding": {"data", "files", "models", "lightning", "pyarrow", "safetensors", "torch"},
-    "studies": {"config", "files", "runtime", "matplotlib"},
+    "studies": {"config", "cores", "files", "runtime", "text", "matplotlib"},
     "reporting": {"files", "jinja2", "plotly", "yaml"},
     "visualization": {"batches", "data", "files", "inference", "models", "runtime", "text", "weights"}
     | {"hydra", "matplotlib", "timm", "torch"},
@@ -67,7 +68,7 @@ ALLOWED = {
     "models": {"batches", "weights", "segmentation_models_pytorch", "timm", "torch", "torchvision"},
     "weights": {"files", "safetensors", "scipy", "timm", "torch"}
     | {"onnx", "onnxruntime", "onnxscript", "transformers"},
-    "data": {"batches", "files", "signals", "text", "masking", "perturbation", "rng"}
+    "data": {"batches", "cores", "files", "signals", "text", "masking", "perturbation", "rng"}
     | {"psutil", "sklearn", "timm", "torch", "torchvision", "simplejpeg"}
     | {
         "aiohttp",

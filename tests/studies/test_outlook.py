@@ -18,6 +18,7 @@ def test_hours_are_those_of_the_definition_until_runs_are_complete(tmp_path):
     assert describe(Records(tmp_path), runs, {}) == "2 runs, 0 complete"
     assert "0 complete; the others need about 2.5 h on two slow CPU" in describe(Records(tmp_path), runs, hours)
     assert "about 5.0 h" in describe(Records(tmp_path), runs, hours | {"row/probes": 3.0})
+    assert "about 4.5 h" in describe(Records(tmp_path), runs, {"encoder": 4.0, "probes": 0.5})
     here = Records(tmp_path, overrides=["x"])  # twice as fast
     assert describe(here, runs, hours) == "2 runs, 1 complete; the others need about 15 min here, by the complete ones"
     assert describe(here, [ENCODER], hours) == "1 runs, 1 complete"

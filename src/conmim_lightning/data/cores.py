@@ -1,13 +1,8 @@
 """CPU cores for loader processes."""
 
-import os
+from conmim_lightning.cores import available_cores
 
 _MOST = 16  # loader processes
-
-
-def available_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def loader_processes(num_workers: int | None) -> int:

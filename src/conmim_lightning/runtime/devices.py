@@ -1,10 +1,10 @@
 """Settings of a Trainer that must be checked or changed before a run."""
 
-import os
 import re
 from typing import Any
 
 from conmim_lightning.config.check import Config
+from conmim_lightning.cores import available_cores
 
 _DEVICES = re.compile(r"auto|-1|\d+(,\d+)*,?")
 _ALWAYS = 2  # processes that any machine may run, to try a distributed run
@@ -22,7 +22,7 @@ def check_devices(trainer: Config) -> None:
         raise ValueError(f"trainer.devices must be auto, a number, or numbers such as [0,1], got {devices!r}")
     if not isinstance(devices, int) or not _is_cpu(trainer):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if devices > max(_ALWAYS, cores):
         raise ValueError(f"trainer.devices is {devices}, but this machine has {cores} CPU cores and no GPU is used")
 

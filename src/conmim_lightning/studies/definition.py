@@ -12,6 +12,9 @@ _COLUMN_KEYS = ("run", "metric")
 ENCODER = "encoder"
 """Name that a column gives for the pre-training run of a row."""
 
+RECORD = "study.json"
+"""Name of the file that a complete run has in its folder."""
+
 
 class Run(NamedTuple):
     """A run of ``train``.
@@ -60,8 +63,8 @@ class Study:
         evaluation_common: overrides of every evaluation, before its own.
         baseline: row that others are compared with; null for none.
         x_label: label of the curve's axis.
-        hours: hours of each encoder, each evaluation and, where they differ, each "row/evaluation" on two CPU cores;
-            null if not known.
+        hours: hours on two CPU cores of each evaluation and, where they differ, each "row/evaluation"; of "encoder"
+            and, where they differ, each encoder; null if not known.
 
     Raises:
         ValueError: a name is unknown or cannot be that of a folder, or there are no seeds.
@@ -158,6 +161,7 @@ class Study:
                     f"study: {name!r} is no name of a folder: it starts with a letter or digit, without /\\:*?\"'<>|$"
                 )
         kinds = {
+            ENCODER,
             *self.encoders,
             *self.evaluations,
             *(f"{row}/{kind}" for row in self.rows for kind in self.evaluations),

@@ -12,11 +12,12 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from conmim_lightning.cores import available_cores
 from conmim_lightning.files import write_text
 from conmim_lightning.runtime.provenance import git_state
-from conmim_lightning.studies.definition import Run
+from conmim_lightning.studies.definition import RECORD, Run
 
-_RECORD, _LOG, _SECONDS = "study.json", "log.txt", "seconds.txt"
+_LOG, _SECONDS = "log.txt", "seconds.txt"
 _LAST_LINES = 15
 TRAIN = (sys.executable, "-m", "conmim_lightning.train")
 _PATIENCE = 120  # seconds that a stopped run has to write its checkpoint
@@ -53,7 +54,7 @@ class Execution:
         Raises:
             ValueError: a run with other settings is complete in its folder.
         """
-        path = self.folder.joinpath(*run.folder, _RECORD)
+        path = self.folder.joinpath(*run.folder, RECORD)
         if not path.is_file():
             return None
         record = json.loads(path.read_text())
@@ -102,13 +103,12 @@ class Execution:
             )
         words = list(self._words(run))
         record = {"words": words, "command": " ".join(["train", *words]), "seconds": seconds, "commit": git_state()}
-        write_text(folder / _RECORD, json.dumps(record, indent=1))
+        write_text(folder / RECORD, json.dumps(record, indent=1))
         return f"{number}  {run.name}: complete after {seconds / 60:.1f} min"
 
     def _wait(self, command: Sequence[str], log: Path) -> int:
         """Run a process in a session of its own, so that a signal for the terminal reaches it once, from here."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores // self.jobs))}
+        threads = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(max(1, available_cores() // self.jobs))}
         own = {name: value for name, value in os.environ.items() if not name.startswith("CONMIM_")}
         with log.open("ab") as file:
             with self._lock:

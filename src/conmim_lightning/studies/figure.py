@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from conmim_lightning.files import replacing
 from conmim_lightning.studies.definition import Study
 from conmim_lightning.studies.table import Cell, Table
+from conmim_lightning.text import figure_text
 
 _MARGIN = 0.15  # of the range of values, left and right of them
 
@@ -29,11 +30,11 @@ def draw(study: Study, table: Table, path: Path) -> None:
     for column, axes in zip(columns, panels, strict=True):
         cells = {row: table[row][column] for row in study.rows}
         (_draw_curve if is_curve else _draw_rows)(study, cells, axes)
-        axes.set_title(column, fontsize=9)
+        axes.set_title(figure_text(column), fontsize=9)
         axes.tick_params(labelsize=8)
     if not is_curve:
         panels[0].invert_yaxis()
-    figure.suptitle(f"{study.title} (percent)", fontsize=10)
+    figure.suptitle(f"{figure_text(study.title)} (percent)", fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
@@ -51,7 +52,7 @@ def _draw_rows(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
         axes.annotate(f"{cell.mean:.1f}", (cell.mean, position), **text)
     margin = max(1.0, _MARGIN * (max(values) - min(values)))
     axes.set_xlim(max(0.0, min(values) - margin), max(values) + margin)
-    axes.set_yticks(range(len(cells)), [row.replace("$", r"\$") for row in cells])
+    axes.set_yticks(range(len(cells)), [figure_text(row) for row in cells])
     axes.set_ylim(-0.7, len(cells) - 0.4)
     axes.grid(axis="y", alpha=0.3)
 
@@ -68,7 +69,7 @@ def _draw_curve(study: Study, cells: dict[str, Cell], axes: Axes) -> None:
         axes.minorticks_off()
     flat = {row: cell for row, cell in cells.items() if "x" not in study.rows[row] and cell.values}
     for color, (row, cell) in enumerate(flat.items(), start=2):
-        axes.axhline(cell.mean, linestyle="--", color=f"C{color}", label=row.replace("$", r"\$"))
+        axes.axhline(cell.mean, linestyle="--", color=f"C{color}", label=figure_text(row))
     if flat:
         axes.legend(fontsize=7)
     axes.set_xlabel(study.x_label or "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from conmim_lightning.studies.definition import Run
+from conmim_lightning.studies.definition import ENCODER, Run
 from conmim_lightning.studies.execution import Execution
 
 
@@ -16,7 +16,7 @@ def describe(execution: Execution, runs: Sequence[Run], hours: Mapping[str, floa
     """
     records = {run: record for run in runs if (record := execution.record(run)) is not None}
     text = f"{len(runs)} runs, {len(records)} complete"
-    by_run = {run: hours.get(f"{run.folder[0]}/{run.kind}", hours.get(run.kind)) for run in runs}
+    by_run = {run: _hours_of(run, hours) for run in runs}
     todo = [by_run[run] for run in runs if run not in records]
     if not todo or None in todo:
         return text
@@ -35,6 +35,12 @@ def listing(execution: Execution, runs: Sequence[Run]) -> str:
     return "\n".join(
         f"{state:<8}  {run.name:<{width}}  {' '.join(run.words)}" for state, run in zip(states, runs, strict=True)
     )
+
+
+def _hours_of(run: Run, hours: Mapping[str, float]) -> float | None:
+    """Return the hours of a run by the most special of its names; None if they are not known."""
+    names = (f"{run.folder[0]}/{run.kind}", run.kind, *([ENCODER] if run.is_encoder else []))
+    return next((hours[name] for name in names if name in hours), None)
 
 
 def _time(hours: float) -> str:

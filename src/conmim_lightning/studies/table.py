@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from conmim_lightning.files import write_text
 from conmim_lightning.runtime.results import METRICS
-from conmim_lightning.studies.definition import Study
+from conmim_lightning.studies.definition import RECORD, Study
 
 _EMPTY = "-"
 
@@ -59,7 +59,7 @@ def _values(study: Study, folder: Path, row: str, column: str) -> dict[int, floa
         metrics = json.loads(path.read_text())
         if metric in metrics:
             values[seed] = 100 * metrics[metric]
-        elif path.with_name("study.json").is_file():  # complete, and not just stopped before its test
+        elif path.with_name(RECORD).is_file():  # complete, and not just stopped before its test
             raise ValueError(f"column {column!r}: {path} has no {metric!r}; it has {', '.join(sorted(metrics))}")
     return values
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conmim_lightning.cores import available_cores
 from conmim_lightning.data.checks import check_at_least
-from conmim_lightning.data.cores import available_cores
 from conmim_lightning.data.images.decode import Decoder
 from conmim_lightning.data.inspection.contact_sheet import contact_sheet
 from conmim_lightning.data.inspection.duplicates import exact_duplicates, near_duplicates, similar_features

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from conmim_lightning.data.cores import available_cores
+from conmim_lightning.cores import available_cores
 from conmim_lightning.data.synthetic.make_once import make_once
 from conmim_lightning.data.synthetic.scenes import SHAPES, Scene, SceneObject, draw_scene
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from conmim_lightning.data.cores import available_cores
+from conmim_lightning.cores import available_cores
 from conmim_lightning.data.sources.array_file import ArrayFile, PackedStrings, load_or_none
 from conmim_lightning.data.sources.shards.members import MemberChoice
 from conmim_lightning.data.sources.shards.tar import TarIndex, index_shard
