@@ -26,6 +26,13 @@ def test_every_experiment_composes_and_passes_the_check(composed, scenes_root, e
         assert (trainer["max_epochs"], trainer["max_steps"]) == (schedule["epochs"], schedule.get("steps", -1))
 
 
+def test_a_schedule_in_steps_becomes_one_in_epochs(composed, scenes_root):
+    longer = ["schedule.steps=null", "schedule.epochs=20", "schedule.warmup_steps=0"]
+    common = ["experiment=cifar10_finetune", f"data.root={scenes_root}/folders", "backbone.weights=null"]
+    trainer = check(composed(*common, *longer))["trainer"]
+    assert (trainer["max_epochs"], trainer["max_steps"]) == (20, -1)
+
+
 def test_recipe_of_segmentation_is_that_of_beit(composed, scenes_root):
     config = check(composed("experiment=vit_b_ade20k", f"data.root={scenes_root}/ade20k", "backbone.weights=null"))
     assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (7e-4, 0.05)

@@ -68,6 +68,11 @@ def tenth_of_run(steps: int, accumulate: int) -> int:
     return max(1, steps * accumulate // 10)
 
 
+def step_limit(steps: int | None) -> int:
+    """Return the length of a schedule in steps as Lightning's max_steps: -1, no limit, for one in epochs."""
+    return -1 if steps is None else steps
+
+
 def evaluation_resize(size: int) -> int:
     """Return the shorter side in pixels before the central crop (official: 8/7 of the size; the size from 384 on)."""
     if not isinstance(size, int):
@@ -95,6 +100,7 @@ _RESOLVERS = (
     last_block,
     sliding_stride,
     tenth_of_run,
+    step_limit,
     evaluation_resize,
     without_credential,
 )
