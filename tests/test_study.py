@@ -13,7 +13,7 @@ from conmim_lightning.config.compose import configure
 from conmim_lightning.config.resolvers import register_resolvers
 from conmim_lightning.study import with_overrides
 
-STUDIES = ("cifar10", "cifar10_quick", "ablations", "unlabelled_images")
+STUDIES = ("cifar10", "cifar10_quick", "ablations", "unlabelled_images", "camvid")
 
 
 @pytest.fixture
@@ -51,6 +51,9 @@ def test_a_study_runs_and_is_not_repeated(own_study, run_command, tmp_path):
     assert listed.status == 0, listed.stderr
     assert "3 runs, 0 complete" in listed.stdout
     assert not (tmp_path / "out (1)").exists()
+    stopped = tmp_path / "out (1)" / "random" / "probes" / "seed0"  # what a process leaves that was stopped in a test
+    stopped.mkdir(parents=True)
+    (stopped / "run.yaml").write_text("{}")
     done = run_command("study", *own_study, "jobs=2")
     assert done.status == 0, done.stderr
     assert "| teacher |" in done.stdout

@@ -16,6 +16,7 @@ folder = pathlib.Path(words["paths.run_dir"].strip('"'))
 (folder / "threads").write_text(os.environ.get("OMP_NUM_THREADS", "all"))
 if weights := words.get("backbone.weights"):
     assert weights == "null" or (pathlib.Path(weights.strip('"')) / "metrics.json").exists()
+assert "resume" in words or not (folder / "run.yaml").exists(), "already holds a run"
 if "fail" in words:
     print("a reason")
     sys.exit(3)
@@ -106,6 +107,16 @@ def test_a_stop_lets_running_processes_save(execution, tmp_path):
         signal.signal(signal.SIGUSR1, before)
     assert started.with_name("saved").exists()
     assert not (tmp_path / "study" / "random").exists()
+
+
+def test_a_stopped_run_starts_again_or_is_continued(execution, tmp_path):
+    """The child fails if it finds the record of an earlier process and cannot continue it, as ``train`` does."""
+    for run in (RANDOM, ENCODER._replace(words=("resume=auto",))):
+        folder = tmp_path.joinpath("study", *run.folder)
+        folder.mkdir(parents=True)
+        (folder / "run.yaml").write_text("{}")
+        list(execution().run_all([run]))
+        assert (folder / "run.yaml").exists() == ("resume=auto" in run.words)
 
 
 def test_the_time_of_earlier_processes_counts(execution, tmp_path):

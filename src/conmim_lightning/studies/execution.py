@@ -18,6 +18,7 @@ from conmim_lightning.runtime.provenance import git_state
 from conmim_lightning.studies.definition import RECORD, Run
 
 _LOG, _SECONDS = "log.txt", "seconds.txt"
+_RESUMES = "resume=auto"
 _LAST_LINES = 15
 TRAIN = (sys.executable, "-m", "conmim_lightning.train")
 _PATIENCE = 120  # seconds that a stopped run has to write its checkpoint
@@ -92,6 +93,10 @@ class Execution:
             needed.result()
         folder = self.folder.joinpath(*run.folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if (
+            _RESUMES not in run.words
+        ):  # such as probes: what a stopped process left cannot be continued, and is no result
+            (folder / "run.yaml").unlink(missing_ok=True)
         print(f"{number}  {run.name}: started, log in {os.path.relpath(folder / _LOG)}\n", end="", flush=True)
         started = time.perf_counter()
         status = self._wait([*self.command, *self._arguments(run)], folder / _LOG)
