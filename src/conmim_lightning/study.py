@@ -1,8 +1,8 @@
 """Run a study: ``python -m conmim_lightning.study study=cifar10 -- trainer=cpu data.root=/images/cifar10``.
 
 A study is a list of runs of ``train`` and a table of their results: encoders are pre-trained, then evaluated. Complete
-runs are not repeated; a stopped one continues from its checkpoint or, as probes, starts again. Give the same command again
-at any time. Table and figure are written after each run. Words after ``--`` are overrides of every run.
+runs are not repeated; a stopped one continues from its checkpoint or, as probes, starts again. Give the same command
+again at any time. Table and figure are written after each run. Words after ``--`` are overrides of every run.
 """
 
 import json
